@@ -1,0 +1,101 @@
+"""Every error that this package raises on purpose.
+
+RtError                       exit code 2: a user's mistake, told in one sentence
+├── ConfigError               a flag, a file, a key or a value is wrong
+├── MissingPackageError       an optional package is absent (the message is its pip command)
+├── PolicyError               a policy cannot be built or run
+│   └── CheckpointError       its checkpoint is missing, unsafe or does not fit
+├── RealtimeError             --require_rt, and the kernel did not grant it
+├── RobotError                the robot cannot be reached or answers nonsense
+├── SessionError              a session's name or its files are in a bad state
+│   ├── SessionLiveError      the session is already running
+│   └── NoSessionError        exit code 3: there is no such session
+└── ShmError                  shared memory
+    ├── ShmFullError          /dev/shm has no room for the segment
+    ├── SegmentExistsError    the name is taken
+    ├── SegmentMissingError   nothing has that name
+    ├── LayoutError           the segment is not one of ours, or has another layout or version
+    ├── WriterAliveError      the ring's recorded writer lives; a ring has one
+    ├── RingUsageError        commit without begin, writing through a reader, a foreign buffer
+    └── FenceError            this CPU has no memory fence that we know to be right
+
+A message says what, what was expected, what came, and the command or key that mends it.
+"""
+
+from __future__ import annotations
+
+
+class RtError(Exception):
+    """Root of the tree. `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class ConfigError(RtError):
+    """A flag, a file, a key or a value is wrong."""
+
+
+class MissingPackageError(RtError):
+    """An optional package is absent."""
+
+
+class PolicyError(RtError):
+    """A policy cannot be built or run."""
+
+
+class CheckpointError(PolicyError):
+    """A checkpoint is missing, unsafe or does not fit its model."""
+
+
+class RealtimeError(RtError):
+    """A real-time right was required and not granted."""
+
+
+class RobotError(RtError):
+    """The robot cannot be reached or answers nonsense."""
+
+
+class SessionError(RtError):
+    """A session's name or its files are in a bad state."""
+
+
+class SessionLiveError(SessionError):
+    """The session is already running."""
+
+
+class NoSessionError(SessionError):
+    """There is no such session."""
+
+    exit_code = 3
+
+
+class ShmError(RtError):
+    """Root of the shared-memory errors."""
+
+
+class ShmFullError(ShmError):
+    """/dev/shm has no room for the segment."""
+
+
+class SegmentExistsError(ShmError):
+    """The segment's name is taken."""
+
+
+class SegmentMissingError(ShmError):
+    """Nothing has that name."""
+
+
+class LayoutError(ShmError):
+    """The segment is not one of ours, or has another layout or version."""
+
+
+class WriterAliveError(ShmError):
+    """The ring's recorded writer lives."""
+
+
+class RingUsageError(ShmError):
+    """The ring was used against its contract."""
+
+
+class FenceError(ShmError):
+    """This CPU has no memory fence that we know to be right."""
