@@ -166,4 +166,4 @@ def sim_state_dtype(state_dim: int) -> np.dtype[np.void]:
 
 def sim_command_dtype(action_dim: int) -> np.dtype[np.void]:
     """Joint targets. A `scene` newer than the simulator's makes it draw a new scene."""
-    return np.dtype([("tick", "i8"), ("scene", "i8"), ("position", "f8", (action_dim,))])
+    return np.dtype([("t_sent", "i8"), ("scene", "i8"), ("position", "f8", (action_dim,))])

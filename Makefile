@@ -1,0 +1,34 @@
+# make run     a simulated IGRIS_B with real-time chunking (ARGS="--duration 20" passes flags on)
+# make test    the tests
+# make bench   the benchmarks, as ratios beside a peer
+# make lint    ruff and mypy
+# make setup   .venv with everything that these need; quick when nothing changed
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup run test bench lint
+
+setup: $(STAMP)
+
+# The pins keep torch at a tested build; a looser range may pull gigabytes that nobody asked for.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,viz,bench,dev]"
+	@touch $(STAMP)
+
+run: setup
+	$(BIN)/python -m rt.launch --robot igris_b $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

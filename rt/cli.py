@@ -1,0 +1,63 @@
+"""What the command lines share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from rt.errors import NoSessionError, RtError, SessionError
+from rt.session import check_name, holder, session_names
+
+
+def underscored(argv: list[str] | None) -> list[str]:
+    """The arguments with every flag's dashes made underscores: --dry-run is --dry_run."""
+    arguments = sys.argv[1:] if argv is None else argv
+    result = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            flag = "--" + flag[2:].replace("-", "_")
+        result.append(flag + equals + value)
+    return result
+
+
+def end_with_sentence(main: Callable[[], int]) -> int:
+    """Run `main`; a mistake ends with its sentence on stderr and its exit code."""
+    try:
+        return main()
+    except RtError as error:
+        print(f"{error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output is gone; keep the interpreter from flushing into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def is_live(session: str) -> bool:
+    """Whether a supervisor or a control process of the session lives."""
+    return any(holder(session, role) is not None for role in ("supervisor", "control"))
+
+
+def pick_session(name: str | None) -> str:
+    """`name` if that session lives; without a name the only live one.
+
+    Raises NoSessionError, or SessionError when there are several to choose from.
+    """
+    if name is not None:
+        if is_live(check_name(name)):
+            return name
+        remains = " (it has died: remove what it left with python -m rt.inspect --clean)"
+        raise NoSessionError(
+            f"no session {name!r} is running"
+            + (remains if name in session_names() else ": start one with python -m rt.launch")
+        )
+    live = [n for n in session_names() if is_live(n)]
+    if not live:
+        raise NoSessionError("no session is running: start one with python -m rt.launch")
+    if len(live) > 1:
+        raise SessionError(f"several sessions are running: choose with --session {'|'.join(live)}")
+    return live[0]

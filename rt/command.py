@@ -1,0 +1,75 @@
+"""`python -m rt.command ORDER`: the operator's mailbox to control.
+
+The mailbox is a ring with one record to read: the next order is written only once control has
+answered the last one in its tick record, so none is ever lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from rt import clock
+from rt.cli import end_with_sentence, pick_session, underscored
+from rt.errors import SessionError
+from rt.records import PROMPT_BYTES, Answer, Order, Phase
+from rt.session import Session
+
+ANSWER_WITHIN_S = 2.0
+
+
+def send(session: Session, order: Order, text: str = "") -> Answer:
+    """Write one order and wait for control's answer.
+
+    Raises SessionError when control does not answer, or the text is too long.
+    """
+    encoded = text.encode()
+    if len(encoded) > PROMPT_BYTES:
+        raise SessionError(f"prompt: expected at most {PROMPT_BYTES} bytes, got {len(encoded)}")
+    with session.reader("tick") as ticks, session.writer("command") as mailbox:
+        _wait_for_answer(session, ticks, mailbox.head - 1)  # an operator killed half way
+        record = mailbox.buffer()
+        record["order"], record["t_sent"], record["text"] = order, clock.now_ns(), encoded
+        return _wait_for_answer(session, ticks, mailbox.write(record))
+
+
+def _wait_for_answer(session: Session, ticks, index: int) -> Answer:  # type: ignore[no-untyped-def]
+    record = ticks.buffer()
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    while time.monotonic() < deadline:
+        if index < 0:
+            return Answer.NONE
+        if ticks.read_latest(record) is not None and int(record["command_index"]) >= index:
+            return Answer(int(record["command_answer"]))
+        time.sleep(0.005)
+    raise SessionError(
+        f"session {session.name!r}: control did not answer within {ANSWER_WITHIN_S:g} s: "
+        "see its state with python -m rt.inspect"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Exit code 0: done; 1: refused; 2: a mistake; 3: no session."""
+    parser = argparse.ArgumentParser(prog="python -m rt.command", description=__doc__)
+    parser.add_argument("order", choices=[o.name.lower() for o in Order])
+    parser.add_argument("text", nargs="?", default="", help="the prompt, for `prompt`")
+    parser.add_argument("--session", help="default: the one session that is running")
+    args = parser.parse_args(underscored(argv))
+    order = Order[args.order.upper()]
+    if (order is Order.PROMPT) != bool(args.text):
+        parser.error("`prompt` needs a text, and only `prompt` takes one")
+    session = Session(pick_session(args.session))
+    answer = send(session, order, args.text)
+    if answer is Answer.DONE:
+        print(f"{args.order}: done")
+        return 0
+    with session.reader("tick") as ticks:
+        record = ticks.buffer()
+        ticks.read_latest(record)
+    print(f"{args.order}: refused, control is in phase {Phase(int(record['phase'])).name}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(end_with_sentence(main))

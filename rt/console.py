@@ -1,0 +1,123 @@
+"""What `rt.launch` prints: the real-time report, progress, the status line, the summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rt.control.realtime import Grant
+from rt.records import Hold, Phase
+from rt.snapshot import Snapshots, text
+from rt.statistics import TickStatistics
+
+BAR = 24
+
+
+class Console:
+    """One line that is rewritten on a terminal, and printed now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stdout.isatty()
+        self._shown = ""
+        self._written_at = 0.0
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._live and self._shown:
+            print("\r\x1b[K", end="")
+        print(line, flush=True)
+        self._shown = ""
+
+    def show(self, line: str, now: float, every_s: float = 2.0) -> None:
+        """A line that the next one replaces. Not a terminal: only every so often."""
+        if self._live:
+            print("\r\x1b[K" + line, end="", flush=True)
+            self._shown = line
+        elif line != self._shown and now - self._written_at >= every_s:
+            print(line, flush=True)
+            self._shown, self._written_at = line, now
+
+    def end(self) -> None:
+        """Leave the live line behind."""
+        if self._live and self._shown:
+            print(flush=True)
+        self._shown = ""
+
+
+def realtime_report(encoded: bytes) -> list[str]:
+    """The grants as a table; what was not granted names its remedy."""
+    grants = msgspec.json.decode(encoded, type=list[Grant])
+    lines = [f"real time         {'asked':<16}granted"]
+    for g in grants:
+        lines.append(f"  {g.name:<16}{g.asked:<16}{g.granted}" + ("" if g.ok else "   <-- MISSING"))
+    lines += [f"WARNING: {g.name} was not granted: {g.remedy}" for g in grants if not g.ok]
+    return lines
+
+
+def progress(name: str, state: str, share: float, detail: str) -> str:
+    """A bar while the policy loads and warms up."""
+    full = round(share * BAR)
+    return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}: {detail}"
+
+
+def status_line(statistics: TickStatistics, chunk: Any) -> str:
+    """Tick rate, p99 wake error, overruns, holds, chunk id, delay d, leftover."""
+    record = statistics.last
+    if record is None:
+        return "waiting for the first tick"
+    phase, hold = Phase(int(record["phase"])), Hold(int(record["hold"]))
+    what = phase.name.lower() if phase is not Phase.RUN or not hold else f"hold {hold.name.lower()}"
+    parts = [
+        f"tick {int(record['tick'])}",
+        f"{statistics.rate_hz:.1f} Hz",
+        f"wake p99 {statistics.wake_error.percentile_us(99):.0f} us",
+        f"overruns {int(record['overruns'])}",
+        f"holds {int(record['holds'])}",
+    ]
+    row = float(record["row"])
+    if chunk is not None:
+        left = max(0, len(chunk["actions"]) - 1 - int(row)) if row >= 0 else 0
+        parts += [f"chunk {int(record['chunk'])}", f"d {int(chunk['d_planned'])}", f"left {left}"]
+        if int(chunk["dropped"]):
+            parts.append(f"dropped {int(chunk['dropped'])}")
+    parts += [f"episode {int(record['episode'])}", f"ok {int(record['successes'])}", what]
+    return " | ".join(parts)
+
+
+def summary(
+    statistics: TickStatistics, snapshots: Snapshots, restarts: dict[str, int]
+) -> Sequence[str]:
+    """What a run came to."""
+    record = statistics.last
+    if record is None:
+        return ["summary: no tick was run"]
+    inference = snapshots.take()["inference"]
+    counted = [i["d_counted"] for i in inference["last"] if i["d_counted"] is not None]
+    lines = ["summary"]
+    for label, d in (("wake error", statistics.wake_error), ("tick work", statistics.work)):
+        s = d.summary()
+        lines.append(
+            f"  {label:<12} p50 {s['p50']:.1f}   p99 {s['p99']:.1f}   p99.9 {s['p99.9']:.1f}   "
+            f"max {s['max']:.1f} us"
+        )
+    lines += [
+        f"  ticks        {int(record['tick']) + 1} due, {statistics.work.count} run, "
+        f"{int(record['overruns'])} overruns, {int(record['planning'])} planning, "
+        f"{int(record['holds'])} holds",
+        f"  chunks       {inference['published']} published, {inference['late']} late, "
+        f"{inference['dropped']} dropped, {int(record['expired_chunks'])} expired; "
+        f"last counted d {counted or '-'}",
+        f"  episodes     {int(record['episodes'])} ended, {int(record['successes'])} successful"
+        + (f", number {int(record['episode'])} unfinished" if _unfinished(record) else ""),
+    ]
+    if prompt := text(record["prompt"]):
+        lines.append(f"  prompt       {prompt}")
+    lines += [f"  restarted    {name} {n}" for name, n in restarts.items() if n]
+    return lines
+
+
+def _unfinished(record: Any) -> bool:
+    return int(record["episode"]) > int(record["episodes"])

@@ -1,0 +1,212 @@
+"""One tick: sense, obey, choose, limit, act, record.
+
+Guarantees:
+  - Every command sent is finite and within the limits, relative to the last one really sent
+    (before that: to the measured pose).
+  - Nothing here raises in a tick, allocates without bound, logs, locks, opens a file or waits.
+    What goes wrong is a counter and a named hold in the tick record.
+Assumptions:
+  - One thread; the caller waits for the ticks (`Ticker`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt import clock
+from rt.config import Config
+from rt.control.episode import Episode
+from rt.control.limits import Limits
+from rt.control.swap import Swap
+from rt.control.ticker import Tick
+from rt.records import Answer, Hold, Order, Phase
+from rt.robots.robot import Robot
+from rt.shm import Ring
+
+SETTLE_S = 0.25  # at the initial pose, before an episode begins
+
+
+class ControlLoop:
+    """The state of control between ticks, and `tick`."""
+
+    def __init__(
+        self, config: Config, robot: Robot, *, ticks: Ring, chunks: Ring, commands: Ring
+    ) -> None:
+        """`ticks` is written here; `chunks` and `commands` are read."""
+        params = config.params
+        self.robot = robot
+        bounds = config.lower_rad, config.upper_rad
+        self.limits = Limits(*bounds, config.max_delta_rad_per_tick)
+        self.approach = Limits(*bounds, config.initial_delta_rad_per_tick)
+        self.episode = Episode(
+            params.episode_ticks * params.ticks_per_row, round(SETTLE_S * config.control_hz)
+        )
+        self.swap = Swap(chunks, params.ticks_per_row)
+        self.dry_run = config.run.dry_run
+        self.stopping = False
+
+        self._ticks = ticks
+        self._commands = commands
+        self._order = commands.buffer()
+        self._orders_seen = 0
+        self._max_state_age_ns = config.robot.max_state_age_ms * 1_000_000
+        self._initial = config.initial_rad  # NaN where a joint stays where it was measured
+        self._goal = np.empty_like(self._initial)
+        self._has_goal = False
+
+        # The record is filled in place, tick after tick, and published by one copy.
+        self.record = ticks.buffer()
+        self.record["command_index"] = self.record["chunk"] = -1
+        self.record["dry_run"] = self.dry_run
+        self._state = self.record["state"]
+        self._target = self.record["target"]
+        self._command = self.record["command"]
+        self._last = np.empty_like(self._target)  # the command really sent last, else the pose
+        self._sent = False  # whether anything was
+        self._measured = np.empty_like(self._state)
+        for unknown in (self._state, self._target, self._command, self._last):
+            unknown.fill(np.nan)
+
+    def tick(self, tick: Tick, *, skipped: int = 0, planning: int = 0) -> None:
+        """Do one tick and publish its record.
+
+        `skipped`, `planning`: due ticks passed over before this one, because the loop was late
+        or because sequential mode was planning.
+        """
+        fresh = self._sense(tick.t_wake)
+        self._obey(tick.k)
+        hold = self._choose(tick, fresh)
+        self._act(hold)
+        self._publish(tick, hold, skipped, planning)
+
+    def _sense(self, now: int) -> bool:
+        """Read the robot. False: no measurement, an old one, or one that is not finite."""
+        record = self.record
+        try:
+            t_state = self.robot.read(self._measured)
+        except Exception:  # a driver's fault, whatever it is, must not end the loop
+            record["robot_faults"] += 1
+            return False
+        if not t_state or now - t_state > self._max_state_age_ns:
+            return False
+        if not np.isfinite(self._measured).all():
+            record["robot_faults"] += 1
+            return False
+        self._state[:] = self._measured
+        record["t_state"] = t_state
+        if not self._sent:  # the limits start where we are
+            self._last[:] = self._measured
+        return True
+
+    def _obey(self, k: int) -> None:
+        """Take the operator's newest order, and see whether the episode is over."""
+        if self._commands.head != self._orders_seen:
+            index = self._commands.read_latest(self._order)
+            if index is not None:
+                self._orders_seen = index + 1
+                answer = self._take_order(int(self._order["order"]), k)
+                self.record["command_index"] = index
+                self.record["command_answer"] = answer
+        try:
+            succeeded = self.robot.succeeded()
+        except Exception:
+            self.record["robot_faults"] += 1
+            succeeded = False
+        self.episode.advance(k, succeeded=succeeded)
+
+    def _take_order(self, number: int, k: int) -> Answer:
+        try:
+            order = Order(number)
+        except ValueError:
+            return Answer.REFUSED
+        return self.episode.obey(order, bytes(self._order["text"]), k)
+
+    def _choose(self, tick: Tick, fresh: bool) -> Hold:
+        """Write what this tick should command to `_target`, or say why it holds."""
+        phase = self.episode.phase
+        if self.stopping or phase is Phase.STOPPED:
+            self.episode.phase = Phase.STOPPED
+            return Hold.STOPPED
+        if phase is Phase.PAUSED:
+            self.swap.forget()
+            return Hold.PAUSED
+        if not fresh:
+            return Hold.NO_STATE
+        if phase is Phase.INITIAL_POSE and not self._approach_initial_pose(tick):
+            return Hold.NONE
+        self.swap.take_newest(tick.k, self.episode.number, self.episode.valid_from)
+        return self.swap.target(tick.k, self._target)
+
+    def _approach_initial_pose(self, tick: Tick) -> bool:
+        """One step toward the initial pose. True when an episode begins with this tick."""
+        self.swap.forget()
+        if not self._has_goal:
+            np.copyto(self._goal, self._initial)
+            np.copyto(self._goal, self._state, where=np.isnan(self._initial))
+            np.clip(self._goal, self.limits.lower, self.limits.upper, out=self._goal)
+            self._has_goal = True
+        self.approach.apply(self._goal, self._last, self._target)
+        if self.dry_run or (self._target == self._goal).all():
+            if self.episode.arrived(tick.k):
+                self._prepare_episode()
+            if self.episode.settled(tick.k):
+                self.episode.begin(tick.k, tick.t_wake)
+                self._has_goal = False
+                return True
+        return False
+
+    def _prepare_episode(self) -> None:
+        try:
+            self.robot.prepare_episode()
+        except Exception:
+            self.record["robot_faults"] += 1
+
+    def _act(self, hold: Hold) -> None:
+        """Limit and send; or hold. A robot that was never commanded is left as it is."""
+        record = self.record
+        if hold is Hold.NONE:
+            record["limited"] = self.limits.apply(self._target, self._last, self._command)
+        else:
+            record["limited"] = 0
+            self._target[:] = self._command[:] = self._last
+        if self.dry_run or (hold is not Hold.NONE and not self._sent):
+            return
+        try:
+            if hold is Hold.NONE:
+                self.robot.send(self._command)
+            else:
+                self.robot.hold(self._command)
+        except Exception:
+            record["robot_faults"] += 1
+            return
+        self._last[:] = self._command
+        self._sent = True
+
+    def _publish(self, tick: Tick, hold: Hold, skipped: int, planning: int) -> None:
+        record, episode, swap = self.record, self.episode, self.swap
+        executing = hold is Hold.NONE and episode.phase is Phase.RUN
+        if executing:
+            swap.used(tick.k)
+        elif episode.phase is Phase.RUN:
+            record["holds"] += 1
+            if hold is Hold.NOT_FINITE:
+                record["not_finite"] += 1
+        elif hold is Hold.NONE:
+            record["moves"] += 1
+        record["tick"], record["t_due"], record["t_wake"] = tick.k, tick.t_due, tick.t_wake
+        record["episode"] = episode.number
+        record["episode_t_start"] = episode.t_start
+        record["valid_from_tick"] = episode.valid_from
+        record["phase"], record["hold"] = episode.phase, hold
+        record["chunk"] = swap.index
+        record["chunk_first_tick"] = swap.first_tick
+        record["chunk_first_used_tick"] = swap.first_used_tick
+        record["row"] = swap.row if executing else -1.0
+        record["overruns"] += skipped
+        record["planning"] += planning
+        record["expired_chunks"] = swap.expired_chunks
+        record["episodes"], record["successes"] = episode.ended, episode.successes
+        record["success"] = episode.success
+        record["prompt"] = episode.prompt
+        record["t_done"] = clock.now_ns()
+        self._ticks.write(record)

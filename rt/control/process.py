@@ -1,0 +1,75 @@
+"""The control process: open the robot, enter real time, tick until told to stop.
+
+Spawned by the supervisor when inference is ready. Stops on SIGTERM (also when the supervisor
+dies), on the operator's order, or after `--duration`; then it holds, and shuts the robot down.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import msgspec
+
+from rt import child
+from rt.child import Status
+from rt.config import Config
+from rt.control import realtime
+from rt.control.loop import ControlLoop
+from rt.control.ticker import Ticker
+from rt.records import Phase
+from rt.robots.robot import Robot, open_robot
+from rt.session import Lock, Session
+
+
+def open_loop(config: Config, session: Session, robot: Robot) -> ControlLoop:
+    """The control loop on the session's rings."""
+    return ControlLoop(
+        config,
+        robot,
+        ticks=session.writer("tick"),
+        chunks=session.reader("chunk"),
+        commands=session.reader("command"),
+    )
+
+
+def stop_robot(loop: ControlLoop, ticker: Ticker) -> None:
+    """One last tick, which holds; then the robot is left safe."""
+    loop.stopping = True
+    tick = ticker.wait()
+    if tick is not None:
+        loop.tick(tick, skipped=ticker.skipped)
+    loop.robot.shutdown()
+
+
+def run(session: Session, status: Status) -> None:
+    """The whole life of the process."""
+    stop = False
+
+    def on_terminate(*_: object) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    status.write("connecting", beat=False)
+    config = session.config()
+    with Lock(session.name, "control"):
+        robot = open_robot(config, session)
+        robot.connect()
+        loop = open_loop(config, session, robot)
+        grants = realtime.enter(
+            config.robot.realtime, config.run.control_core, require=config.run.require_rt
+        )
+        ticker = Ticker(config.period_ns, spin_ns=config.robot.realtime.spin_us * 1000)
+        status.write("running", detail=msgspec.json.encode(grants), beat=False)
+        try:
+            while not stop and loop.episode.phase is not Phase.STOPPED:
+                tick = ticker.wait(lambda: stop)
+                if tick is not None:
+                    loop.tick(tick, skipped=ticker.skipped)
+        finally:
+            stop_robot(loop, ticker)
+
+
+if __name__ == "__main__":
+    sys.exit(child.start("control", run, on_orphaned=signal.SIGTERM))

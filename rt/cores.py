@@ -1,0 +1,56 @@
+"""Cores and schedulers: which core is control's, and how the kernel schedules a process."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from rt.errors import ConfigError
+
+
+class Cores(NamedTuple):
+    """`control` is None where control is not pinned; `others` is never empty."""
+
+    control: int | None
+    others: tuple[int, ...]
+
+
+def divide(asked: int | str) -> Cores:
+    """Split the cores that this process may use. `asked`: `last`, `none`, or a core's number."""
+    available = sorted(os.sched_getaffinity(0))
+    if asked == "none" or len(available) == 1:
+        return Cores(None, tuple(available))
+    core = available[-1] if asked == "last" else int(asked)
+    if core not in available:
+        raise ConfigError(
+            f"robot.yaml: realtime.cpu: expected 'last', 'none' or one of {available} (the cores "
+            f"that this process may use), got {asked!r}"
+        )
+    return Cores(core, tuple(c for c in available if c != core))
+
+
+POLICIES = {
+    os.SCHED_OTHER: "SCHED_OTHER",
+    os.SCHED_FIFO: "SCHED_FIFO",
+    os.SCHED_RR: "SCHED_RR",
+    os.SCHED_BATCH: "SCHED_BATCH",
+    os.SCHED_IDLE: "SCHED_IDLE",
+}
+
+
+class Scheduling(NamedTuple):
+    """What the kernel says of a process now."""
+
+    scheduler: str
+    priority: int
+    cpus: tuple[int, ...]
+
+
+def scheduling(pid: int) -> Scheduling:
+    """Read back how `pid` (0: this process) is scheduled. Raises ProcessLookupError."""
+    policy = os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK
+    return Scheduling(
+        POLICIES.get(policy, str(policy)),
+        os.sched_getparam(pid).sched_priority,
+        tuple(sorted(os.sched_getaffinity(pid))),
+    )

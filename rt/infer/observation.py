@@ -1,0 +1,112 @@
+"""The policy's observation, from the tick ring and the camera rings.
+
+Guarantees:
+  - Nothing in an observation is older than its episode, nor a frame older than `max_age_ms`; where
+    that cannot be had there is no observation, and `waiting_for` says why.
+  - Histories are oldest first, newest last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rt import clock
+from rt.config import Config
+from rt.infer.rtc import Record
+from rt.session import Session
+from rt.shm import Ring
+
+
+class Observer:
+    """Builds `input_data` of `rt.infer.Policy`."""
+
+    def __init__(self, config: Config, session: Session) -> None:
+        p = config.params
+        self.waiting_for = ""  # why the last `observe` gave None
+        self._ticks = session.reader("tick")
+        self._history = (p.proprio_history_size - 1) * p.ticks_per_row + 1  # ticks
+        self._ticks_per_row = p.ticks_per_row
+        self._past = np.zeros(self._history, self._ticks.dtype)
+        self._cameras = {name: session.reader(f"frame.{name}") for name in p.camera_names}
+        self._frames = {
+            name: np.zeros(ring.slots - 4 if p.num_img_obs > 1 else 1, ring.dtype)
+            for name, ring in self._cameras.items()
+        }
+        self._num_images = p.num_img_obs
+        self._image_step_ns = round(p.img_obs_every * 1e9 / p.HZ)
+        self._max_age_ns = p.max_age_ms * 1_000_000
+
+    def observe(self, record: Record) -> dict[str, Any] | None:
+        """The observation of the tick that `record` tells of, or None."""
+        observation: dict[str, Any] = {"proprio": self._proprio(record)}
+        for name, ring in self._cameras.items():
+            images = self._images(name, ring, int(record["episode_t_start"]))
+            if images is None:
+                return None
+            observation[name] = images
+        prompt = bytes(record["prompt"])
+        if prompt:
+            observation["prompt"] = prompt.decode(errors="replace")
+        self.waiting_for = ""
+        return observation
+
+    def _proprio(self, record: Record) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(proprio_history_size, state_dim) float32, one row apart; an episode shorter than the
+        history repeats its oldest state."""
+        newest = np.asarray(record["state"], np.float32)
+        if self._history == 1:
+            return newest[None].copy()
+        have = min(self._history, self._ticks.head)
+        lapped = self._ticks.read_window(self._past, have) is None
+        past = self._past[: 0 if lapped else have]
+        usable = past[
+            (past["episode"] == record["episode"])
+            & (past["tick"] >= record["valid_from_tick"])
+            & (past["tick"] <= record["tick"])
+        ]
+        wanted = int(record["tick"]) - np.arange(self._history - 1, -1, -self._ticks_per_row)
+        if not len(usable):
+            return np.repeat(newest[None], len(wanted), axis=0)
+        at = np.maximum(np.searchsorted(usable["tick"], wanted, side="right") - 1, 0)
+        states = usable["state"][at].astype(np.float32)
+        states[-1] = newest
+        return states
+
+    def _images(
+        self, name: str, ring: Ring, t_episode: int
+    ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+        """(num_img_obs, 3, height, width) uint8, `img_obs_every` rows apart."""
+        frames = self._frames[name]
+        count = min(ring.head, len(frames))
+        if not count or ring.read_window(frames, count) is None:
+            self.waiting_for = f"camera {name}: no frame yet"
+            return None
+        frames = frames[:count]
+        t_newest = int(frames["t_capture"][-1])
+        if t_newest < t_episode:
+            self.waiting_for = f"camera {name}: no frame of this episode yet"
+            return None
+        age = clock.now_ns() - t_newest
+        if age > self._max_age_ns:
+            self.waiting_for = f"camera {name}: newest frame is {age // 1_000_000} ms old"
+            return None
+        frames = frames[frames["t_capture"] >= t_episode]
+        back = np.arange(self._num_images - 1, -1, -1) * self._image_step_ns
+        at = np.searchsorted(frames["t_capture"], t_newest - back, side="right") - 1
+        images: np.ndarray[Any, np.dtype[np.uint8]] = frames["image"][np.maximum(at, 0)]
+        return images
+
+
+def example_observation(config: Config) -> dict[str, Any]:
+    """An observation of the right shapes, for warm-up: a state of zeros and noise for images."""
+    p = config.params
+    size = p.mono_image_resize
+    noise = np.random.default_rng(0)
+    observation: dict[str, Any] = {
+        name: noise.integers(0, 256, (p.num_img_obs, 3, size.height, size.width), np.uint8)
+        for name in p.camera_names
+    }
+    observation["proprio"] = np.zeros((p.proprio_history_size, p.proprio_state_dim), np.float32)
+    return observation

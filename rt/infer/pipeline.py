@@ -1,0 +1,201 @@
+"""From one tick record to one published chunk: plan, observe, infer, check, publish.
+
+Guarantees:
+  - A chunk that is not (H, A), not finite, or whose policy raised, is dropped and counted; control
+    never sees it.
+  - A chunk is complete before it is published, and its `first_tick` follows design section 4.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from rt import clock
+from rt.clock import Ticks
+from rt.config import Config
+from rt.errors import PolicyError
+from rt.infer.inpainting import compute_guided_prefix_weights
+from rt.infer.normalization import Normalizer
+from rt.infer.observation import Observer, example_observation
+from rt.infer.policy import GuidanceOptions, Policy
+from rt.infer.rtc import Chunk, Plan, Record
+from rt.session import Session
+
+# A cold chunk starts at the first tick due this long after publication: control must have time to
+# see it, or the chunk would be entered at its second row.
+PUBLISH_MARGIN_NS = 500_000
+# A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
+FAILURES_IN_A_ROW = 10
+
+
+class Algorithm(Protocol):
+    """When to infer and how: `rtc.Rtc`, `sequential.Sequential`."""
+
+    mode: str
+    late: int
+
+    def due(self, record: Record) -> bool: ...
+    def plan(self, record: Record) -> Plan: ...
+    def published(
+        self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
+    ) -> None: ...
+    def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None: ...
+
+
+class Pipeline:
+    """Runs the policy whenever the algorithm says so."""
+
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        policy: Policy,
+        normalizer: Normalizer,
+        algorithm: Algorithm,
+    ) -> None:
+        params = config.params
+        self.observer = Observer(config, session)
+        self.dropped = 0  # chunks that were not published
+        self.problem = ""  # why the last one was not
+        self._failures = 0
+        self._config = config
+        self._policy = policy
+        self._normalizer = normalizer
+        self._algorithm = algorithm
+        self._guidance = GuidanceOptions(
+            schedule=params.schedule,
+            max_guidance_weight=params.max_guidance_weight,
+            vjp=params.vjp,
+        )
+        self._shape = (params.action_chunk_size, params.action_dim)
+        self._chunks = session.writer("chunk")
+        self._chunk = self._chunks.buffer()
+        self._chunk["mode"] = algorithm.mode.encode()
+        self._adopt_newest()
+
+    def _adopt_newest(self) -> None:
+        """After a restart: go on from the chunk that control may still be executing."""
+        index = self._chunks.read_latest(self._chunk)
+        if index is not None:
+            self._algorithm.adopt(
+                index,
+                int(self._chunk["first_tick"]),
+                int(self._chunk["obs_tick"]),
+                self._chunk["actions"].copy(),
+            )
+            self._chunk["mode"] = self._algorithm.mode.encode()
+
+    def warm_up(self, runs: int = 3) -> float:
+        """Run the path that will be used, on an example observation; returns seconds per chunk.
+
+        Raises PolicyError if the policy's chunk has the wrong shape, or is too slow for H and
+        s_min. What it takes here stays out of the delay estimate.
+        """
+        params = self._config.params
+        observation = example_observation(self._config)
+        s = params.min_num_actions_executed
+        plan = Plan(0, 0, False, s, 0, -1, np.zeros(self._shape, np.float32), -1)
+        took = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            actions = self._infer(plan, dict(observation))
+            took.append(time.perf_counter() - start)
+            if problem := self._problem_with(actions, finite=False):
+                raise PolicyError(f"{self._config.run.policy_yaml_path}: {problem}")
+        seconds = sorted(took)[len(took) // 2]
+        rows = int(np.ceil(seconds * params.HZ))
+        if self._algorithm.mode != "sequential" and rows > params.action_chunk_size - s:
+            raise PolicyError(
+                f"a chunk takes {seconds * 1000:.0f} ms ({rows} rows at {params.HZ:g} Hz) in "
+                f"warm-up, but action_chunk_size {params.action_chunk_size} - "
+                f"min_num_actions_executed {s} leaves {params.action_chunk_size - s} rows: lower "
+                "min_num_actions_executed or HZ, or take a faster policy"
+            )
+        return seconds
+
+    def step(self, record: Record) -> bool:
+        """Infer and publish if it is time. False: it is not, or there is no observation."""
+        if not self._algorithm.due(record):
+            return False
+        t_start = clock.now_ns()
+        observation = self.observer.observe(record)
+        if observation is None:
+            return False
+        plan = self._algorithm.plan(record)
+        t_observed = clock.now_ns()
+        try:
+            actions = self._infer(plan, observation)
+            self.problem = self._problem_with(actions)
+            self._failures = 0
+        except Exception as error:  # a policy's fault costs one chunk, not the process
+            self._failures += 1
+            if self._failures >= FAILURES_IN_A_ROW:
+                raise
+            self.problem = f"{type(error).__name__}: {error}"
+        if self.problem:
+            self.dropped += 1
+            return True
+        self._publish(record, plan, actions, t_start, t_observed)
+        return True
+
+    def _infer(self, plan: Plan, observation: dict[str, Any]) -> Chunk:
+        """(H, A) float32, in robot units. Includes `--inject_delay_ms`."""
+        observation["guidance"] = self._guidance
+        if plan.leftover is None:
+            actions = self._policy.predict(observation, self._normalizer)
+        else:
+            observation["est_delay"] = plan.d
+            observation["prev_action"] = plan.leftover
+            actions = self._policy.guided_inference(
+                observation, self._normalizer, plan.s, self._shape[0]
+            )
+        time.sleep(self._config.run.inject_delay_ms / 1000)
+        return actions
+
+    def _problem_with(self, actions: Chunk, *, finite: bool = True) -> str:
+        if not isinstance(actions, np.ndarray) or actions.shape != self._shape:
+            got = getattr(actions, "shape", type(actions).__name__)
+            return (
+                f"the policy gave a chunk of {got}, expected {self._shape} "
+                "(action_chunk_size, action_dim of the runtime params)"
+            )
+        if finite and not np.isfinite(actions).all():
+            return "the policy gave a chunk that is not finite"
+        return ""
+
+    def _publish(
+        self, record: Record, plan: Plan, actions: Chunk, t_start: int, t_observed: int
+    ) -> None:
+        chunk = self._chunk
+        t_inferred = clock.now_ns()
+        period = self._config.period_ns
+        ticks = Ticks(epoch_ns=int(record["t_due"]) - plan.obs_tick * period, period_ns=period)
+        chunk["obs_tick"], chunk["episode"], chunk["cold"] = plan.obs_tick, plan.episode, plan.cold
+        chunk["d_planned"], chunk["s"] = plan.d, plan.s
+        chunk["previous_chunk"] = plan.previous_chunk
+        chunk["previous_d_counted"] = plan.previous_d_counted
+        chunk["t_start"], chunk["observe_ns"] = t_start, t_observed - t_start
+        latency = getattr(self._policy, "latency", {})
+        chunk["encode_ns"] = latency.get("encode_ns", 0)
+        chunk["denoise_ns"] = latency.get("denoise_ns", t_inferred - t_observed)
+        chunk["late"], chunk["dropped"] = self._algorithm.late, self.dropped
+        chunk["weights"] = self._weights(plan)
+        chunk["actions"] = actions
+        now = clock.now_ns()
+        first_tick = ticks.next_after(now + PUBLISH_MARGIN_NS) if plan.cold else plan.obs_tick
+        chunk["first_tick"] = first_tick
+        chunk["t_publish"], chunk["publish_ns"] = now, now - t_inferred
+        index = self._chunks.write(chunk)
+        self._algorithm.published(
+            plan, index, first_tick, ticks.next_after(clock.now_ns()), actions.astype(np.float32)
+        )
+
+    def _weights(self, plan: Plan) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if plan.leftover is None:
+            return np.zeros(self._shape[0], np.float32)
+        return compute_guided_prefix_weights(
+            plan.d, plan.s, self._shape[0], schedule=self._guidance.schedule
+        )

@@ -1,0 +1,99 @@
+"""The inference process: load the policy, warm it up, then a chunk whenever one is due.
+
+Owns the accelerator. Sleeps to the next tick's due time and then polls the tick ring, so that
+control never has to wake it.
+"""
+
+from __future__ import annotations
+
+import sys
+from signal import SIGKILL
+
+from rt import child, clock
+from rt.child import Status
+from rt.config import Config
+from rt.infer.normalization import Normalizer
+from rt.infer.pipeline import Algorithm, Pipeline
+from rt.infer.policy_config import load_policy_config
+from rt.infer.rtc import Record, Rtc
+from rt.infer.sequential import Sequential
+from rt.session import Session
+from rt.shm import Ring
+
+POLL_NS = 200_000
+# Between looks at the tick ring: at 1 kHz control it need not wake for every tick.
+SHORTEST_LOOK_NS = 5_000_000
+
+ALGORITHMS = {"rtc": Rtc, "sequential": Sequential}
+
+
+def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
+    """Load and warm up, telling how far it is. Any failure is fatal."""
+    status.write("loading", progress=0.05, detail="importing torch")
+    import torch
+
+    from rt.infer.loader import build_policy
+
+    threads = len(config.run.other_cores) or None
+    if threads:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy_path = config.run.policy_yaml_path
+    status.write("loading", progress=0.4, detail=f"building the policy on {device}")
+    policy = build_policy(policy_path, map_location=device)
+    params = config.params
+    stats = params.norm_stats_file_path or load_policy_config(policy_path).norm_stats_path
+    normalizer = (
+        Normalizer.load(stats, params.proprio_state_dim, params.action_dim)
+        if stats
+        else Normalizer.identity()
+    )
+    algorithm: Algorithm = ALGORITHMS[config.run.algorithm](params)
+    pipeline = Pipeline(config, session, policy, normalizer, algorithm)
+    status.write("warming up", progress=0.6, detail="first inferences")
+    policy.warmup()
+    status.write("warming up", progress=0.8, detail="measuring a chunk")
+    seconds = pipeline.warm_up()
+    status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk on {device}")
+    return pipeline
+
+
+class TickFeed:
+    """The newest tick record, waited for without anybody waking us."""
+
+    def __init__(self, ticks: Ring, period_ns: int) -> None:
+        self.record: Record = ticks.buffer()
+        self._ticks = ticks
+        self._index = -1
+        self._stride_ns = max(1, SHORTEST_LOOK_NS // period_ns) * period_ns
+
+    def next(self) -> bool:
+        """Wait, bounded, for a record newer than the last, and read it. False: none came."""
+        if self._index >= 0:
+            clock.sleep_until(int(self.record["t_due"]) + self._stride_ns)
+        patience = clock.now_ns() + self._stride_ns
+        while self._ticks.head <= self._index + 1:
+            now = clock.now_ns()
+            if now > patience:
+                return False
+            clock.sleep_until(now + POLL_NS)
+        index = self._ticks.read_latest(self.record)
+        if index is None:
+            return False
+        self._index = index
+        return True
+
+
+def run(session: Session, status: Status) -> None:
+    """Load, then serve until killed."""
+    config = session.config()
+    pipeline = open_pipeline(config, session, status)
+    ticks = TickFeed(session.reader("tick"), config.period_ns)
+    while True:
+        if ticks.next():
+            pipeline.step(ticks.record)
+        status.write("ready", detail=pipeline.observer.waiting_for or pipeline.problem)
+
+
+if __name__ == "__main__":
+    sys.exit(child.start("inference", run, on_orphaned=SIGKILL))

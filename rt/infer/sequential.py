@@ -1,0 +1,44 @@
+"""Sequential mode: plan, execute `policy_update_period` rows of it, stop, plan again.
+
+The same interface as `Rtc`; nothing is executed while the policy runs, so there is neither a
+leftover nor a delay.
+"""
+
+from __future__ import annotations
+
+from rt.config import RuntimeParams
+from rt.infer.rtc import Chunk, Plan, Record
+from rt.records import Hold, Phase
+
+
+class Sequential:
+    """Decides from each tick record whether to plan."""
+
+    mode = "sequential"
+    late = 0
+    delay = 0
+
+    def __init__(self, params: RuntimeParams) -> None:
+        self._period_ticks = params.policy_update_period * params.ticks_per_row
+        self._next_tick = 0
+
+    def due(self, record: Record) -> bool:
+        """After `policy_update_period` rows, or at once when nothing is being executed."""
+        if int(record["phase"]) != Phase.RUN or int(record["hold"]) == Hold.NO_STATE:
+            return False
+        if int(record["hold"]) == Hold.NOT_DUE:
+            return False
+        return int(record["hold"]) != Hold.NONE or int(record["tick"]) >= self._next_tick
+
+    def plan(self, record: Record) -> Plan:
+        """Always cold: the chunk starts at the first tick after it is ready."""
+        return Plan(int(record["tick"]), int(record["episode"]), True, 0, 0, -1, None, -1)
+
+    def published(
+        self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
+    ) -> None:
+        """The next plan is due a period after the chunk's first tick."""
+        self._next_tick = first_tick + self._period_ticks
+
+    def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None:
+        """Nothing to take over."""

@@ -1,0 +1,123 @@
+"""`python -m rt.inspect`: dump a running session's live state; also --json, --watch, --clean."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from rt.cli import end_with_sentence, is_live, pick_session, underscored
+from rt.session import Session, clean_dead_sessions
+from rt.snapshot import Snapshots
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def render(s: dict[str, Any]) -> str:
+    """The snapshot for a reader."""
+    stats, chunk, inference = s["tick_stats"], s["chunk"], s["inference"]
+    lines = [
+        f"session {s['session']}   robot {s['robot']}   algorithm {s['algorithm']}   io {s['io']}",
+        "",
+        f"{'process':<12}{'pid':>8}  {'state':<12}{'heartbeat':>11}  scheduler",
+    ]
+    for p in s["processes"]:
+        age = "-" if p["heartbeat_age_ms"] is None else f"{p['heartbeat_age_ms']:.0f} ms"
+        cpus = ",".join(map(str, p["cpus"]))
+        lines.append(
+            f"{p['name']:<12}{p['pid']:>8}  {p['state']:<12}{age:>11}  "
+            f"{p['scheduler']} {p['priority']}  cpus {cpus}  {p.get('detail', '')}".rstrip()
+        )
+    lines += [
+        "",
+        f"tick {s['tick']}   {s['rate_hz']:.2f} Hz   phase {stats['phase']}   hold {stats['hold']}",
+        f"  count {stats['count']}   overruns {stats['overruns']}   holds {stats['holds']}   "
+        f"episodes {stats.get('episodes', 0)}   successes {stats.get('successes', 0)}",
+    ]
+    for name, label in (("wake_error_us", "wake error"), ("work_us", "work")):
+        d = stats[name]
+        lines.append(
+            f"  {label:<11} p50 {d['p50']:>8.1f}   p99 {d['p99']:>8.1f}   "
+            f"p99.9 {d['p99.9']:>8.1f}   max {d['max']:>8.1f} us   (last {stats['window']} ticks)"
+        )
+    lines += ["", *_chunk_lines(chunk), "", *_inference_lines(inference), ""]
+    lines.append(f"{'ring':<18}{'slots':>6}{'head':>9}{'bytes':>12}{'age':>12}")
+    for r in s["rings"]:
+        age = "-" if r["age_ms"] is None else f"{r['age_ms']:.1f} ms"
+        lines.append(f"{r['name']:<18}{r['slots']:>6}{r['head']:>9}{r['bytes']:>12}{age:>12}")
+    return "\n".join(lines)
+
+
+def _chunk_lines(chunk: dict[str, Any]) -> list[str]:
+    if chunk["id"] < 0:
+        return ["chunk: none in use"]
+    counted = "-" if chunk["d_counted"] is None else chunk["d_counted"]
+    lines = [
+        f"chunk {chunk['id']}   mode {chunk['mode']}{' (cold)' if chunk['cold'] else ''}   "
+        f"first tick {chunk['first_tick']}   row {chunk['row']} of H {chunk['H']}   "
+        f"left {chunk['rows_left']}   d planned {chunk['d_planned']}, counted {counted}   "
+        f"s {chunk['s']}",
+        f"  {'row':>5} {'W':>8}   actions (rad)",
+    ]
+    for i, (weight, row) in enumerate(zip(chunk["weights"], chunk["actions"], strict=True)):
+        mark = ">" if chunk["row"] >= 0 and i == int(chunk["row"]) else " "
+        lines.append(f" {mark}{i:>5} {weight:>8.4f}   " + " ".join(f"{a:>7.3f}" for a in row))
+    return lines
+
+
+def _inference_lines(inference: dict[str, Any]) -> list[str]:
+    lines = [
+        f"inference: {inference['published']} chunks published, {inference['late']} late, "
+        f"{inference['dropped']} dropped",
+        f"  {'chunk':>6}{'tick':>8}{'observe':>9}{'encode':>9}{'denoise':>9}{'publish':>9}"
+        f"{'total ms':>10}{'d plan':>8}{'count':>7}{'s':>4}",
+    ]
+    for i in inference["last"]:
+        counted = "-" if i["d_counted"] is None else i["d_counted"]
+        lines.append(
+            f"  {i['id']:>6}{i['obs_tick']:>8}{i['observe_ms']:>9.2f}{i['encode_ms']:>9.2f}"
+            f"{i['denoise_ms']:>9.2f}{i['publish_ms']:>9.2f}{i['total_ms']:>10.2f}"
+            f"{i['d_planned']:>8}{counted:>7}{i['s']:>4}{'  cold' if i['cold'] else ''}"
+        )
+    return lines
+
+
+def clean() -> int:
+    """Remove what dead sessions left."""
+    removed = clean_dead_sessions()
+    for session, rings in removed.items():
+        print(f"session {session}: removed {len(rings)} segments ({', '.join(rings) or 'none'})")
+    if not removed:
+        print("nothing to clean")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Exit code 0; 2: a mistake; 3: no session."""
+    parser = argparse.ArgumentParser(prog="python -m rt.inspect", description=__doc__)
+    parser.add_argument("--session", help="default: the one session that is running")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
+    parser.add_argument("--interval", type=float, default=0.5, help="seconds between refreshes")
+    parser.add_argument("--clean", action="store_true", help="remove dead sessions' segments")
+    args = parser.parse_args(underscored(argv))
+    if args.clean:
+        return clean()
+    session = Session(pick_session(args.session))
+    snapshots = Snapshots(session)
+    try:
+        while True:
+            snapshot = snapshots.take()
+            shown = json.dumps(snapshot) if args.json else render(snapshot)
+            print((CLEAR if args.watch and not args.json else "") + shown, flush=True)
+            if not args.watch or not is_live(session.name):
+                return 0
+            time.sleep(args.interval)
+    finally:
+        snapshots.close()
+
+
+if __name__ == "__main__":
+    sys.exit(end_with_sentence(main))

@@ -1,0 +1,47 @@
+"""The command line of `rt.launch`."""
+
+from __future__ import annotations
+
+import argparse
+
+from rt.cli import underscored
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Every flag is accepted with - and with _."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rt.launch", description="Run a robot with an action-chunking policy."
+    )
+    parser.add_argument("--robot", required=True, help="a folder of configs/robots")
+    parser.add_argument(
+        "--inference_algorithm",
+        choices=("rtc", "sequential"),
+        default="rtc",
+        help="rtc: two processes, chunks that agree (default); sequential: one, for a debugger",
+    )
+    parser.add_argument("-P", "--policy_yaml_path", help="default: the robot's own")
+    parser.add_argument("--inference_runtime_params_config", metavar="JSON")
+    parser.add_argument("--inference_runtime_topics_config", metavar="JSON")
+    parser.add_argument(
+        "--io",
+        choices=("sim", "ros2", "dds"),
+        help="how to reach the robot (default: robot.yaml's, sim); a real one moves only if named",
+    )
+    parser.add_argument("--session", metavar="NAME", help="default: the robot's name")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="then stop")
+    parser.add_argument(
+        "--inject_delay_ms", type=int, default=0, metavar="N", help="make inference slower by N ms"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="compute, command nothing")
+    parser.add_argument(
+        "--require_rt", action="store_true", help="refuse to run without every real-time right"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="any config value, e.g. params.HZ=10 or robot.realtime.spin_us=60; repeatable",
+    )
+    return parser.parse_args(underscored(argv))

@@ -1,0 +1,66 @@
+"""The simulated robot, seen from control: two rings to the simulator's process.
+
+Needs neither MuJoCo nor OpenCV: those live in `rt.robots.sim.process`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rt import clock
+from rt.config import Config
+from rt.records import STATUS, sim_command_dtype, sim_state_dtype
+from rt.session import Session
+
+Vector = NDArray[np.float64]
+
+
+def rings(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:
+    """The simulator's rings, beside those that every session has."""
+    p = config.params
+    return {
+        "sim.state": (sim_state_dtype(p.proprio_state_dim), 8),
+        "sim.command": (sim_command_dtype(p.action_dim), 8),
+        "status.sim": (STATUS, 4),
+    }
+
+
+class SimRobot:
+    """`rt.robots.robot.Robot` over shared memory."""
+
+    def __init__(self, config: Config, session: Session) -> None:
+        self._states = session.reader("sim.state")
+        self._commands = session.writer("sim.command")
+        self._state = self._states.buffer()
+        self._command = self._commands.buffer()
+        self._scene = 0
+
+    def connect(self) -> None:
+        """Nothing to do: the rings are open."""
+
+    def read(self, position: Vector) -> int:
+        if self._states.read_latest(self._state) is None:
+            return 0
+        position[:] = self._state["position"]
+        return int(self._state["t_capture"])
+
+    def send(self, command: Vector) -> None:
+        self._command["t_sent"] = clock.now_ns()
+        self._command["position"] = command
+        self._commands.write(self._command)
+
+    def hold(self, command: Vector) -> None:
+        self.send(command)
+
+    def prepare_episode(self) -> None:
+        """Have the simulator draw a new scene."""
+        self._scene += 1
+        self._command["scene"] = self._scene
+
+    def succeeded(self) -> bool:
+        return bool(self._state["reached"]) and int(self._state["scene"]) == self._scene
+
+    def shutdown(self) -> None:
+        self._commands.close()
+        self._states.close()

@@ -1,0 +1,168 @@
+"""One run: configuration, supervisor, children in their order, status line, summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import msgspec
+
+from rt import cores
+from rt.config import Config
+from rt.config_load import load_config
+from rt.console import Console, progress, realtime_report, status_line, summary
+from rt.errors import ConfigError, RtError
+from rt.infer.policy_config import load_policy_config
+from rt.interrupt import Interrupt
+from rt.options import parse
+from rt.robots.robot import find_backend
+from rt.snapshot import Snapshots
+from rt.statistics import TickStatistics
+from rt.supervisor import Child, Supervisor
+
+LOOK_S = 0.05  # between two looks at the children
+SHOW_EVERY = 5  # looks between two status lines
+
+
+def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
+    """The whole command. A mistake becomes one sentence on stderr and its exit code."""
+    arguments = parse(argv)
+    console = Console()
+    try:
+        loaded = load_config(arguments)
+        check_policy(loaded.config)
+        for note in loaded.notes:
+            console.say(f"note: {note}")
+        run_session(with_cores(loaded.config), console, interrupt)
+    except RtError as error:
+        console.end()
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+def check_policy(config: Config) -> None:
+    """Read the policy's YAML files, and refuse a robot that it was not trained for.
+
+    What is trained for the simulated robot only must not move a real one: that is checked before
+    the robot's backend is even looked for.
+    """
+    path, io = config.run.policy_yaml_path, config.run.io
+    policy = load_policy_config(path)
+    if policy.trained_for is not None and io not in policy.trained_for:
+        raise ConfigError(
+            f"{path}: trained_for: this policy was trained for {', '.join(policy.trained_for)}, "
+            f"not for --io {io}: take another with -P, or run with --io {policy.trained_for[0]}"
+        )
+    find_backend(config.robot.name, io)
+
+
+def with_cores(config: Config) -> Config:
+    """`config` with the cores divided between control and the others."""
+    division = cores.divide(config.robot.realtime.cpu)
+    run = msgspec.structs.replace(
+        config.run, control_core=division.control, other_cores=division.others
+    )
+    return msgspec.structs.replace(config, run=run)
+
+
+def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
+    """Create the session, run it, remove it."""
+    with Supervisor(config) as supervisor:
+        interrupt.force = supervisor.kill
+        if supervisor.cleaned:
+            console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
+        console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
+        for helper in supervisor.helpers:
+            helper.spawn()
+        for helper in supervisor.helpers:
+            if not wait_until(helper, "running", supervisor, console, interrupt):
+                return
+        if config.run.algorithm == "sequential":
+            from rt.run_sequential import run_sequential  # the policy, and torch, in this process
+
+            run_sequential(supervisor, console, interrupt)
+            return
+        inference, control = supervisor.children["inference"], supervisor.children["control"]
+        inference.spawn()
+        if not wait_until(inference, "ready", supervisor, console, interrupt):
+            return
+        console.say(f"policy {config.run.policy_yaml_path}: {inference.detail}")
+        control.spawn()
+        if not wait_until(control, "running", supervisor, console, interrupt):
+            return
+        for line in realtime_report(control.detail.encode()):
+            console.say(line)
+        follow(supervisor, console, interrupt)
+
+
+def wait_until(
+    child: Child, state: str, supervisor: Supervisor, console: Console, interrupt: Interrupt
+) -> bool:
+    """Show a child's progress until it says that it is in `state`. False: interrupted."""
+    while child.state != state:
+        for line in supervisor.watch():
+            console.say(line)
+        if interrupt or (child.exit_code == 0):
+            return False
+        line = progress(child.name, child.state, child.progress, child.detail)
+        console.show(line, time.monotonic(), every_s=0.5)
+        time.sleep(LOOK_S)
+    return True
+
+
+def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> None:
+    """Watch and show a running session until it ends; then stop it and sum it up."""
+    board = Board(supervisor, console)
+    control = supervisor.children["control"]
+    try:
+        while not interrupt and not board.over and control.exit_code is None:
+            for line in supervisor.watch():
+                console.say(line)
+            board.look()
+            time.sleep(LOOK_S)
+        supervisor.watch()  # control may have died of a fault: that ends the run with its words
+    finally:
+        supervisor.stop()
+        board.close()
+
+
+class Board:
+    """The status line, and the summary at the end. Follows every tick."""
+
+    def __init__(self, supervisor: Supervisor, console: Console) -> None:
+        self._supervisor = supervisor
+        self._console = console
+        self._ticks = supervisor.session.reader("tick")
+        self._chunks = supervisor.session.reader("chunk")
+        self._chunk = self._chunks.buffer()
+        self._statistics = TickStatistics(self._ticks)
+        self._looks = 0
+        duration = supervisor.config.run.duration_s
+        self._end = time.monotonic() + duration if duration is not None else None
+
+    @property
+    def over(self) -> bool:
+        """--duration has passed."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def look(self) -> None:
+        """Once every LOOK_S."""
+        self._looks += 1
+        if self._looks % SHOW_EVERY:
+            return
+        self._statistics.update()
+        chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
+        self._console.show(status_line(self._statistics, chunk), time.monotonic())
+
+    def close(self) -> None:
+        """Take in the last ticks and print the summary."""
+        self._statistics.update()
+        self._console.end()
+        snapshots = Snapshots(self._supervisor.session)
+        restarts = {name: c.restarts for name, c in self._supervisor.children.items()}
+        for line in summary(self._statistics, snapshots, restarts):
+            self._console.say(line)
+        snapshots.close()
+        self._ticks.close()
+        self._chunks.close()

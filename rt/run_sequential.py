@@ -1,0 +1,83 @@
+"""Sequential mode: the same control tick and the same pipeline, in this one process.
+
+For a debugger: a breakpoint anywhere stops everything. No SCHED_FIFO, no memory lock, and the
+robot stands still while the policy plans.
+"""
+
+from __future__ import annotations
+
+import time
+
+from rt.child import Status
+from rt.console import Console, progress
+from rt.control.process import open_loop, stop_robot
+from rt.control.ticker import Ticker
+from rt.infer.process import open_pipeline
+from rt.interrupt import Interrupt, Interrupted
+from rt.records import Phase
+from rt.robots.robot import open_robot
+from rt.run import Board
+from rt.session import Lock
+from rt.supervisor import Supervisor
+
+LOOK_EVERY_S = 0.05
+
+
+class ShownStatus(Status):
+    """A status that is shown as well: there is no other process to watch it."""
+
+    console: Console
+
+    def write(
+        self, state: str, *, progress: float = 1.0, detail: str | bytes = "", beat: bool = True
+    ) -> None:
+        super().write(state, progress=progress, detail=detail, beat=beat)
+        self._show(state, progress, detail)
+
+    def _show(self, state: str, share: float, detail: str | bytes) -> None:
+        words = detail.decode() if isinstance(detail, bytes) else detail
+        self.console.show(progress("inference", state, share, words), time.monotonic(), 0.0)
+
+
+def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> None:
+    """Tick, and plan between two ticks whenever a plan is due, until told to stop."""
+    session, config = supervisor.session, supervisor.config
+    ShownStatus.console = console
+    with (
+        ShownStatus(session, "inference") as inference,
+        Status(session, "control") as control,
+        Lock(session.name, "control"),
+    ):
+        try:
+            with interrupt.raising():
+                pipeline = open_pipeline(config, session, inference)
+        except Interrupted:
+            return
+        robot = open_robot(config, session)
+        robot.connect()
+        loop = open_loop(config, session, robot)
+        console.say("real time: not asked for in sequential mode")
+        control.write("running", beat=False)
+        board = Board(supervisor, console)
+        ticker = Ticker(config.period_ns)
+        planned, looked = False, 0.0
+        try:
+            while not interrupt and not board.over and loop.episode.phase is not Phase.STOPPED:
+                tick = ticker.wait(lambda: bool(interrupt))
+                if tick is None:
+                    break
+                skipped = ticker.skipped
+                if planned:
+                    loop.tick(tick, planning=skipped)
+                else:
+                    loop.tick(tick, skipped=skipped)
+                planned = pipeline.step(loop.record)
+                if time.monotonic() - looked > LOOK_EVERY_S:
+                    looked = time.monotonic()
+                    inference.beat()
+                    for line in supervisor.watch():
+                        console.say(line)
+                    board.look()
+        finally:
+            stop_robot(loop, ticker)
+            board.close()

@@ -1,0 +1,225 @@
+"""A session: a name, two locks, and the segments `/rt.<session>.<ring>`.
+
+Guarantees:
+  - At most one supervisor and one control process hold a session, each by a flock that the kernel
+    releases when its holder dies, however it dies.
+  - Segments are removed only by a process that holds both locks.
+
+The locks lie beside the segments that they guard, in /dev/shm, so whoever sees the one sees the
+other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import numpy as np
+
+from rt import records
+from rt.config import Config
+from rt.errors import NoSessionError, SegmentMissingError, SessionError, SessionLiveError
+from rt.shm import Ring
+
+SHM = Path("/dev/shm")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ROLES = ("supervisor", "control")
+TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
+
+
+def check_name(name: str) -> str:
+    """`name`, or a SessionError that says what a name may be."""
+    if not NAME.fullmatch(name):
+        raise SessionError(
+            f"session name {name!r}: expected 1 to 64 letters, digits, _ or -; "
+            "choose another with --session NAME"
+        )
+    return name
+
+
+def ring_name(session: str, ring: str) -> str:
+    """The segment's name, e.g. `/rt.igris_b.tick`."""
+    return f"/rt.{session}.{ring}"
+
+
+class Lock:
+    """A flock on `/dev/shm/rt.<session>.<role>.lock`, held until `release` or death."""
+
+    def __init__(self, session: str, role: str) -> None:
+        """Take the lock. Raises SessionLiveError naming the pid that holds it."""
+        self.path = SHM / f"rt.{session}.{role}.lock"
+        for attempt in range(20):
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+                os.close(fd)
+                if attempt < 4:  # it may be a passing look by `holder()`
+                    time.sleep(0.01)
+                    continue
+                raise SessionLiveError(
+                    f"session {session!r} is already running ({role} pid {holder}): "
+                    "stop it, or choose another name with --session NAME"
+                ) from None
+            # The holder before us may have unlinked the file between our open and our lock:
+            # then we hold a file that no one else can see.
+            if self._is_at_path(fd):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, str(os.getpid()).encode(), 0)
+                self.fd = fd
+                return
+            os.close(fd)
+        raise SessionLiveError(f"session {session!r}: {self.path.name} changes hands too fast")
+
+    def _is_at_path(self, fd: int) -> bool:
+        try:
+            ours, theirs = os.fstat(fd), self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+    def release(self) -> None:
+        """Remove the file, then let the lock go. Harmless when already released."""
+        if self.fd >= 0:
+            if self._is_at_path(self.fd):
+                self.path.unlink(missing_ok=True)
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def holder(session: str, role: str) -> int | None:
+    """The pid that holds the lock, or None if nobody does."""
+    try:
+        fd = os.open(SHM / f"rt.{session}.{role}.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else 0
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def ring_table(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:
+    """Every ring of a session that all robots have: name → (dtype, slots)."""
+    p = config.params
+    history = p.proprio_history_size * p.ticks_per_row
+    # Enough frames, at up to 60 a second, to look back over the image history.
+    frames = int(60 * (p.num_img_obs - 1) * p.img_obs_every / p.HZ) + 8
+    image = p.mono_image_resize
+    table = {
+        "session": (records.SESSION, 2),
+        "tick": (
+            records.tick_dtype(p.proprio_state_dim, p.action_dim),
+            max(TICK_HISTORY, history) + 64,
+        ),
+        "chunk": (records.chunk_dtype(p.action_chunk_size, p.action_dim), 16),
+        "command": (records.COMMAND, 8),
+        "status.control": (records.STATUS, 4),
+        "status.inference": (records.STATUS, 4),
+    }
+    for camera in p.camera_names:
+        table[f"frame.{camera}"] = (records.frame_dtype(image.height, image.width), frames)
+    return table
+
+
+class Session:
+    """A session as its processes see it: attach to a ring by its short name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = check_name(name)
+
+    def create(self, table: dict[str, tuple[np.dtype[np.void], int]]) -> None:
+        """Make the segments. The caller holds the supervisor's lock."""
+        for ring, (dtype, slots) in table.items():
+            Ring.create(ring_name(self.name, ring), dtype, slots=slots, session=self.name).close()
+
+    def reader(self, ring: str) -> Ring:
+        """Attach read-only."""
+        return Ring.attach(ring_name(self.name, ring))
+
+    def writer(self, ring: str) -> Ring:
+        """Become the ring's one writer."""
+        return Ring.open_writer(ring_name(self.name, ring))
+
+    def rings(self) -> list[str]:
+        """Short names of the segments that exist."""
+        prefix = f"rt.{self.name}."
+        return sorted(
+            p.name.removeprefix(prefix)
+            for p in SHM.glob(f"{prefix}*")
+            if not p.name.endswith(".lock")
+        )
+
+    def publish_config(self, config: Config) -> None:
+        """Write the session record."""
+        with self.writer("session") as ring:
+            record = ring.buffer()
+            encoded = msgspec.json.encode(config)
+            if len(encoded) >= records.SESSION["json"].itemsize:
+                raise SessionError(
+                    f"the configuration takes {len(encoded)} bytes as JSON, expected at most "
+                    f"{records.SESSION['json'].itemsize - 1}: shorten its strings"
+                )
+            record["json"] = encoded
+            ring.write(record)
+
+    def config(self) -> Config:
+        """The session's configuration. Raises NoSessionError when there is none."""
+        try:
+            with self.reader("session") as ring:
+                record = ring.buffer()
+                if ring.read_latest(record) is None:
+                    raise SegmentMissingError("the session record is empty")
+                return msgspec.json.decode(bytes(record["json"]), type=Config)
+        except SegmentMissingError:
+            raise NoSessionError(
+                f"no session {self.name!r} is running: start one with "
+                "python -m rt.launch, or name another with --session NAME"
+            ) from None
+
+    def clean(self, *, still_mine: Callable[[], bool] = lambda: True) -> list[str]:
+        """Unlink every segment; returns what was there. The caller holds the locks."""
+        found = self.rings() if still_mine() else []
+        for ring in found:
+            Ring.unlink(ring_name(self.name, ring))
+        return found
+
+
+def session_names() -> list[str]:
+    """Every session that has a segment or a lock in /dev/shm."""
+    return sorted({p.name.split(".")[1] for p in SHM.glob("rt.*.*")})
+
+
+def clean_dead_sessions() -> dict[str, list[str]]:
+    """Remove what dead sessions left; returns session → segments removed."""
+    removed = {}
+    for name in session_names():
+        try:
+            with Lock(name, "supervisor"), Lock(name, "control"):
+                removed[name] = Session(name).clean()
+        except SessionLiveError:
+            continue
+    return removed

@@ -1,0 +1,208 @@
+"""The live state of a session as plain values: what `rt.inspect` prints.
+
+Guarantees:
+  - Attaches read-only and registers nothing: a writer cannot notice it, nor be held up by it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rt import clock, cores
+from rt.config import Config
+from rt.errors import SegmentMissingError
+from rt.records import Hold, Phase
+from rt.session import Session, holder
+from rt.shm import Ring
+from rt.statistics import TickStatistics
+
+LAST_INFERENCES = 8
+TIME_FIELDS = ("t_done", "t_publish", "t_capture", "t_sent", "heartbeat")
+
+
+def scheduled(pid: int) -> dict[str, Any]:
+    """Scheduler, priority and cpus of a process, asked of the kernel now."""
+    try:
+        return cores.scheduling(pid)._asdict()
+    except (ProcessLookupError, PermissionError):
+        return {"scheduler": "gone", "priority": 0, "cpus": []}
+
+
+class Snapshots:
+    """Takes snapshots of one session, over and over."""
+
+    def __init__(self, session: Session) -> None:
+        """Raises NoSessionError when the session has no record."""
+        self.session = session
+        self.config: Config = session.config()
+        self.rings: dict[str, Ring] = {}
+        for name in session.rings():
+            try:
+                self.rings[name] = session.reader(name)
+            except SegmentMissingError:
+                continue  # the session is ending while we look
+        self._statistics = TickStatistics(self.rings["tick"])
+
+    def close(self) -> None:
+        for ring in self.rings.values():
+            ring.close()
+
+    def take(self) -> dict[str, Any]:
+        """One snapshot, JSON-able. Times in ms or us as named; angles in rad."""
+        self._statistics.update()
+        record = self._statistics.last
+        chunks = self._chunks()
+        return {
+            "session": self.session.name,
+            "robot": self.config.robot.name,
+            "algorithm": self.config.run.algorithm,
+            "io": self.config.run.io,
+            "tick": int(record["tick"]) if record is not None else -1,
+            "rate_hz": round(self._statistics.rate_hz, 2),
+            "processes": self._processes(record),
+            "tick_stats": self._tick_stats(record),
+            "chunk": self._chunk(record, chunks),
+            "inference": self._inference(record, chunks),
+            "rings": [self._ring(name, ring) for name, ring in sorted(self.rings.items())],
+        }
+
+    def _processes(self, record: Any) -> list[dict[str, Any]]:
+        now = clock.now_ns()
+        supervisor = holder(self.session.name, "supervisor")
+        found = []
+        if supervisor:
+            found.append({"name": "supervisor", "pid": supervisor, "state": "running"})
+        for name, ring in sorted(self.rings.items()):
+            status = ring.buffer()
+            if not name.startswith("status.") or ring.read_latest(status) is None:
+                continue
+            beat = int(status["heartbeat"])
+            if not beat and record is not None:
+                beat = int(record["t_done"])  # control beats by its ticks
+            found.append(
+                {
+                    "name": name.removeprefix("status."),
+                    "pid": int(status["pid"]),
+                    "state": bytes(status["state"]).decode(),
+                    "heartbeat_age_ms": round((now - beat) / 1e6, 1) if beat else None,
+                    "detail": "" if not int(status["heartbeat"]) else text(status["detail"]),
+                }
+            )
+        return [{"heartbeat_age_ms": None, **p, **scheduled(int(p["pid"]))} for p in found]
+
+    def _tick_stats(self, record: Any) -> dict[str, Any]:
+        stats: dict[str, Any] = {
+            "count": self.rings["tick"].head,
+            "wake_error_us": self._statistics.wake_error.summary(),
+            "work_us": self._statistics.work.summary(),
+            "window": self._statistics.work.count,
+        }
+        if record is None:
+            return stats | {"phase": "NOT_STARTED", "hold": "NONE", "overruns": 0, "holds": 0}
+        counters = (
+            "overruns planning holds moves not_finite expired_chunks robot_faults "
+            "episode episodes successes"
+        )
+        return (
+            stats
+            | {"phase": Phase(int(record["phase"])).name, "hold": Hold(int(record["hold"])).name}
+            | {name: int(record[name]) for name in counters.split()}
+        )
+
+    def _chunks(self) -> dict[int, Any]:
+        """The newest chunks by ring index."""
+        ring = self.rings["chunk"]
+        count = min(ring.head, LAST_INFERENCES + 1)
+        records = np.zeros(count, ring.dtype)
+        newest = ring.read_window(records, count) if count else None
+        if newest is None:
+            return {}
+        return {newest - count + 1 + i: records[i] for i in range(count)}
+
+    def _chunk(self, record: Any, chunks: dict[int, Any]) -> dict[str, Any]:
+        """The chunk in use; id -1 when there is none."""
+        horizon = self.config.params.action_chunk_size
+        index = int(record["chunk"]) if record is not None else -1
+        chunk = chunks.get(index)
+        empty = {"first_tick": -1, "row": -1, "rows_left": 0, "d_planned": 0, "d_counted": None}
+        if chunk is None:
+            return {"id": -1, **empty, "s": 0, "H": horizon, "mode": self.config.run.algorithm}
+        row = float(record["row"])
+        return {
+            "id": index,
+            "first_tick": int(chunk["first_tick"]),
+            "row": int(row) if row.is_integer() else row,
+            "rows_left": max(0, horizon - 1 - math.ceil(row)) if row >= 0 else 0,
+            "H": horizon,
+            "d_planned": int(chunk["d_planned"]),
+            "d_counted": self._d_counted(record, chunk, index),
+            "s": int(chunk["s"]),
+            "mode": text(chunk["mode"]),
+            "cold": bool(chunk["cold"]),
+            "episode": int(chunk["episode"]),
+            "weights": [round(float(w), 6) for w in chunk["weights"]],
+            "actions": np.round(chunk["actions"].astype(float), 5).tolist(),
+        }
+
+    def _d_counted(self, record: Any, chunk: Any, index: int) -> int | None:
+        """From the tick record while the chunk is in use; None: cold, or not used yet."""
+        used = int(record["chunk_first_used_tick"])
+        if chunk["cold"] or int(record["chunk"]) != index or used < 0:
+            return None
+        return math.ceil((used - int(chunk["first_tick"])) / self.config.params.ticks_per_row)
+
+    def _inference(self, record: Any, chunks: dict[int, Any]) -> dict[str, Any]:
+        last = []
+        for index, chunk in list(chunks.items())[-LAST_INFERENCES:]:
+            after = chunks.get(index + 1)
+            if after is not None:
+                counted = int(after["previous_d_counted"])
+                d_counted = counted if counted >= 0 else None
+            else:
+                d_counted = self._d_counted(record, chunk, index) if record is not None else None
+            split = {
+                f"{part}_ms": round(int(chunk[f"{part}_ns"]) / 1e6, 2)
+                for part in ("observe", "encode", "denoise", "publish")
+            }
+            total = int(chunk["t_publish"]) - int(chunk["t_start"])
+            last.append(
+                {
+                    "id": index,
+                    "obs_tick": int(chunk["obs_tick"]),
+                    "cold": bool(chunk["cold"]),
+                    "d_planned": int(chunk["d_planned"]),
+                    "d_counted": d_counted,
+                    "s": int(chunk["s"]),
+                    **split,
+                    "total_ms": round(total / 1e6, 2),
+                }
+            )
+        newest = chunks[max(chunks)] if chunks else None
+        return {
+            "published": self.rings["chunk"].head,
+            "late": int(newest["late"]) if newest is not None else 0,
+            "dropped": int(newest["dropped"]) if newest is not None else 0,
+            "last": last,
+        }
+
+    def _ring(self, name: str, ring: Ring) -> dict[str, Any]:
+        newest = ring.buffer()
+        age = None
+        field = next((f for f in TIME_FIELDS if f in (ring.dtype.names or ())), None)
+        if field and ring.read_latest(newest) is not None and int(newest[field]):
+            age = round((clock.now_ns() - int(newest[field])) / 1e6, 1)
+        return {
+            "name": name,
+            "slots": ring.slots,
+            "head": ring.head,
+            "bytes": ring.nbytes,
+            "age_ms": age,
+        }
+
+
+def text(value: Any) -> str:
+    """A fixed-width bytes field as a string."""
+    return bytes(value).decode(errors="replace")

@@ -1,0 +1,265 @@
+"""The supervisor: creates the session, spawns and watches its processes, owns the names.
+
+Guarantees:
+  - Nothing of the session is left in /dev/shm when `close` has run.
+  - A child that should live and dies is restarted, with growing pauses and a bound, except for
+    control: without it the session stops. What it said before it died is told.
+Assumptions:
+  - Spawned from the main thread: the children's PR_SET_PDEATHSIG is bound to it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import TracebackType
+
+import numpy as np
+
+from rt import clock
+from rt.child import QUIET_SIGNALS
+from rt.config import Config
+from rt.errors import RtError, SessionLiveError
+from rt.robots.robot import find_backend, resolve
+from rt.session import Lock, Session, holder, ring_table
+
+GRACE_S = 1.0  # from SIGTERM to SIGKILL
+RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
+STEADY_S = 60.0
+MODULES = {"inference": "rt.infer.process", "control": "rt.control.process"}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class ChildFailedError(RtError):
+    """A child ended with a fault that a restart would not mend. Exit code 2 if it was a user's
+    mistake that the child found, else 1."""
+
+    def __init__(self, message: str, child_exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = 2 if child_exit_code == 2 else 1
+
+
+class Child:
+    """One spawned process and what is known of it."""
+
+    def __init__(self, session: Session, name: str, module: str) -> None:
+        self.name = name
+        self.restarts = 0
+        self._session = session
+        self._module = module
+        self._status = session.reader(f"status.{name}")
+        self._record = self._status.buffer()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spawned = 0.0
+        self._restart_at = 0.0
+        self._was_ready = False
+
+    def spawn(self) -> None:
+        """Start it. Its signals are blocked until it has chosen to ignore them."""
+        single = {} if self.name == "inference" else ONE_THREAD
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, QUIET_SIGNALS)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module, self._session.name, str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | single,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._spawned = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs (or was never spawned)."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def status(self) -> np.ndarray[tuple[()], np.dtype[np.void]] | None:
+        """Its newest status record; None if this incarnation has written none."""
+        if self._status.read_latest(self._record) is None:
+            return None
+        return self._record if int(self._record["pid"]) == self.pid else None
+
+    @property
+    def state(self) -> str:
+        """What it says it is doing."""
+        status = self.status
+        state = bytes(status["state"]).decode() if status is not None else "starting"
+        self._was_ready |= state in ("ready", "running")
+        return state
+
+    @property
+    def progress(self) -> float:
+        status = self.status
+        return float(status["progress"]) if status is not None else 0.0
+
+    @property
+    def detail(self) -> str:
+        status = self.status
+        return bytes(status["detail"]).decode(errors="replace") if status is not None else ""
+
+    @property
+    def beyond_repair(self) -> bool:
+        """Dead, and dead again if restarted: it never became ready, or too often before."""
+        if self.restarts >= RESTARTS or self.exit_code == 2:
+            return True
+        return self.state == "failed" and not self._was_ready
+
+    def silent_for(self) -> float:
+        """Seconds since its heartbeat; 0 when it beats elsewhere, or is still loading."""
+        status = self.status
+        if status is None or not int(status["heartbeat"]) or self.state != "ready":
+            return 0.0
+        return (clock.now_ns() - int(status["heartbeat"])) / 1e9
+
+    def restart_when_due(self) -> bool:
+        """Spawn a dead child again once its pause is over. True when it was spawned."""
+        now = time.monotonic()
+        if not self._restart_at:
+            if now - self._spawned > STEADY_S:
+                self.restarts = 0
+            self._restart_at = now + 0.1 * 2**self.restarts
+        if now < self._restart_at:
+            return False
+        self._restart_at = 0.0
+        self.restarts += 1
+        self.spawn()
+        return True
+
+    def terminate(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+
+    def end(self, deadline: float) -> None:
+        """Wait until `deadline` (time.monotonic), then kill; reap."""
+        if not self._process:
+            return
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        self.end(0.0)
+
+
+class Supervisor:
+    """The life of one session. Use as a context manager."""
+
+    def __init__(self, config: Config) -> None:
+        """Take the session's lock, remove what a dead session left, make the rings.
+
+        Raises SessionLiveError when the session, or an orphaned control process of it, lives.
+        """
+        self.config = config
+        self.session = Session(config.run.session)
+        self.children: dict[str, Child] = {}
+        self._lock = Lock(config.run.session, "supervisor")
+        try:
+            if pid := holder(config.run.session, "control"):
+                raise SessionLiveError(
+                    f"session {config.run.session!r}: its control process (pid {pid}) still "
+                    "lives although its supervisor is gone: wait until it has stopped, or stop it"
+                )
+            self.cleaned = self.session.clean()
+            self._create(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _create(self, config: Config) -> None:
+        backend = find_backend(config.robot.name, config.run.io)
+        table = ring_table(config)
+        if backend.rings:
+            table |= resolve(backend.rings)(config)  # type: ignore[arg-type]
+        self.session.create(table)
+        self.session.publish_config(config)
+        modules = MODULES | dict(backend.processes)
+        self.children = {
+            name: Child(self.session, name, module) for name, module in modules.items()
+        }
+
+    @property
+    def helpers(self) -> list[Child]:
+        """The robot's own processes, e.g. the simulator."""
+        return [c for name, c in self.children.items() if name not in MODULES]
+
+    def watch(self) -> list[str]:
+        """One look at every spawned child; returns what is worth telling.
+
+        Raises ChildFailedError when the session cannot go on.
+        """
+        said = []
+        for child in self.children.values():
+            if not child.pid:
+                continue
+            if child.exit_code is None:
+                timeout = self.config.params.inference_timeout_s
+                if child.name == "inference" and child.silent_for() > timeout:
+                    said.append(f"inference has not beaten for {timeout:g} s: killed")
+                    child.kill()
+                continue
+            if child.name == "control":
+                if child.exit_code == 0:
+                    continue  # stopped in order: the launcher sees it
+                raise ChildFailedError(self._last_words(child), child.exit_code)
+            if child.beyond_repair:
+                raise ChildFailedError(self._last_words(child), child.exit_code)
+            words = self._last_words(child)
+            if child.restart_when_due():
+                said.append(f"{words}; restarted ({child.restarts} of {RESTARTS})")
+        return said
+
+    def _last_words(self, child: Child) -> str:
+        code = child.exit_code
+        cause = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+        if child.state == "failed":
+            return child.detail if code == 2 else f"{child.name}: {child.detail} ({cause})"
+        return f"{child.name} (pid {child.pid}) died while {child.state}: {cause}"
+
+    def stop(self) -> None:
+        """Control first: it holds and shuts the robot down while the others still serve it."""
+        deadline = time.monotonic() + GRACE_S
+        control, inference = self.children.get("control"), self.children.get("inference")
+        for child in (control, inference):
+            if child:
+                child.terminate()
+        if control:
+            control.end(deadline)
+        for child in self.children.values():
+            child.terminate()
+        for child in self.children.values():
+            child.end(deadline)
+
+    def kill(self) -> None:
+        """A second Ctrl-C."""
+        for child in self.children.values():
+            child.kill()
+
+    def close(self) -> None:
+        """Make sure that every child is gone, then remove every name of the session."""
+        self.kill()
+        self.session.clean()
+        self._lock.release()
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            self.close()
