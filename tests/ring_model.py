@@ -150,9 +150,9 @@ class Program:
 def accepted(stores: Program, loads: Program) -> set[tuple[Value, ...]]:
     """The payload words of every execution in which the reader accepts, in program order."""
     memory: dict[tuple[int, Location], Value] = {}
-    start = (0, 0, (None,) * len(loads.accesses))
-    seen: set[tuple[int, int, tuple[Value | None, ...]]] = {start}
-    todo = [start]
+    nothing: tuple[Value | None, ...] = (None,) * len(loads.accesses)
+    todo = [(0, 0, nothing)]  # stores that happened, loads that happened, what they found
+    seen = set(todo)
     results: set[tuple[Value, ...]] = set()
     complete = (1 << len(loads.accesses)) - 1
     while todo:

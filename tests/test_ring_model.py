@@ -201,9 +201,11 @@ def events(steps: list[Step], *, storing: bool) -> list[str]:
 @pytest.fixture
 def ring() -> Iterator[Ring]:
     name = fresh_name()
-    with Ring.create(name, np.dtype([("n", "i8")]), slots=3) as ring:
-        yield ring
-    Ring.unlink(name)
+    try:
+        with Ring.create(name, np.dtype([("n", "i8")]), slots=3) as ring:
+            yield ring
+    finally:
+        Ring.unlink(name)
 
 
 def test_the_writer_takes_the_models_steps(ring: Ring) -> None:

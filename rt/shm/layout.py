@@ -84,8 +84,11 @@ def layout_for(name: str, dtype: np.dtype[Any], slots: int) -> Layout:
         raise RingUsageError(
             f"ring {name}: expected a structured dtype without Python objects, got {dtype}."
         )
-    layout = Layout(repr(dtype.descr).encode(), slots)
-    if layout.dtype != dtype:
+    try:
+        layout = Layout(repr(dtype.descr).encode(), slots)
+    except ValueError:  # numpy: no descr for overlapping or out-of-order fields
+        layout = None
+    if layout is None or layout.dtype != dtype:
         raise RingUsageError(
             f"ring {name}: expected a dtype that its own `descr` describes fully, got {dtype}; "
             f"give the fields by rising offset, without overlaps or titles."
@@ -133,7 +136,7 @@ def check_header(name: str, octets: memoryview) -> tuple[Layout, str]:
     text = bytes(octets[TEXT_OFFSET : TEXT_OFFSET + words[AT_TEXT_BYTES]])
     layout = Layout(text, words[AT_SLOTS])
     if words[AT_HASH] != layout.hash:
-        raise mismatch(name, "layout hash", f"{words[AT_HASH]:#x}", f"{layout.hash:#x}")
+        raise mismatch(name, "layout hash", f"{layout.hash:#x}", f"{words[AT_HASH]:#x}")
     if layout.size != len(octets):
         raise mismatch(name, "size of its layout in bytes", layout.size, len(octets))
-    return layout, bytes(octets[SESSION]).rstrip(b"\0").decode()
+    return layout, bytes(octets[SESSION]).rstrip(b"\0").decode(errors="replace")

@@ -27,6 +27,7 @@ from rt.errors import (
     RingUsageError,
     SegmentExistsError,
     SegmentMissingError,
+    ShmError,
     ShmFullError,
     WriterAliveError,
 )
@@ -117,7 +118,7 @@ def _allocate(name: str, size: int) -> int:
 def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment:
     """Map an existing segment after checking that it is what it says (and of `dtype`, if given).
 
-    Raises SegmentMissingError, LayoutError.
+    Raises SegmentMissingError, LayoutError; ShmError if it is another user's.
     """
     name = full_name(name)
     try:
@@ -127,6 +128,8 @@ def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment
         raise SegmentMissingError(
             f"segment {name}: expected it in /dev/shm, got nothing; start its session first."
         ) from None
+    except posix_ipc.PermissionsError:
+        raise _anothers(name) from None
     try:
         size = os.fstat(file).st_size
         if size < TEXT_OFFSET:
@@ -153,7 +156,16 @@ def unlink(name: str) -> bool:
         posix_ipc.unlink_shared_memory(full_name(name))
     except posix_ipc.ExistentialError:
         return False
+    except posix_ipc.PermissionsError:
+        raise _anothers(name) from None
     return True
+
+
+def _anothers(name: str) -> ShmError:
+    return ShmError(
+        f"segment {name}: expected one of user {os.geteuid()}, got another user's, which only they "
+        f"may open or remove; run as that user."
+    )
 
 
 def claim(name: str, file: int, words: memoryview) -> None:
