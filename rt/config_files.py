@@ -1,0 +1,131 @@
+"""Read a JSON or YAML file and convert it to a struct; every mistake names the file and the key.
+
+Used for all configuration: a robot's files, a policy's files and `--set key=value`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from rt.config_words import Key, describe, dotted, explain
+from rt.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def read_mapping(path: Path | str) -> dict[str, Any]:
+    """The mapping in a `.json`, `.yaml` or `.yml` file.
+
+    Raises ConfigError when the file is missing, unreadable, empty, truncated, not UTF-8, holds the
+    same key twice, or is anything but a mapping at the top.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".yaml", ".yml"):
+        raise ConfigError(
+            f"{path}: expected a file whose name ends in .json, .yaml or .yml, "
+            f"got {Path(path).name!r}"
+        )
+    text = _read_text(path)
+    if not text.strip():
+        raise ConfigError(f"{path}: expected a mapping of keys to values, got an empty file")
+    try:
+        content = _parse_json(text) if suffix == ".json" else parse_yaml(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        kind = "JSON" if suffix == ".json" else "YAML"
+        raise ConfigError(f"{path}: expected valid {kind}, got {_complaint(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping of keys to values at the top, got {describe(content)}"
+        )
+    return content
+
+
+def convert(mapping: object, kind: type[T], path: Path | str) -> T:
+    """`mapping` as a `kind` (a msgspec Struct), strictly.
+
+    `path` is what an error names as the place: a file, or a command line flag.
+    Raises ConfigError for an unknown, missing or wrong-typed key, naming the way to it.
+    """
+    _refuse_odd_values(mapping, path, ())
+    try:
+        return msgspec.convert(mapping, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {explain(str(error), mapping, kind)}") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain YAML. Raises yaml.YAMLError or ValueError; a key that stands twice is an error."""
+    return yaml.load(text, Loader=_Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """yaml.SafeLoader, which keeps the last of two equal keys, made to refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                raise ValueError(f"the key {key.value!r} twice (again in line {line})")
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_json(text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"the key {key!r} twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def _read_text(path: Path | str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected a file, but nothing is there") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at "
+            f"offset {error.start}: save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file: {error.strerror}") from None
+
+
+def _complaint(error: Exception) -> str:
+    """A parser's error as one phrase with its line."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    if isinstance(error, RecursionError):
+        return "lists or mappings nested too deeply"
+    return " ".join(str(error).split())
+
+
+def _refuse_odd_values(value: object, path: Path | str, keys: tuple[Key, ...]) -> None:
+    """JSON and YAML can spell NaN, infinity and keys that are not text; no setting means them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                place = dotted(keys) or "at the top"
+                raise ConfigError(
+                    f"{path}: {place}: expected keys that are text, got {describe(key)}: quote it"
+                )
+            _refuse_odd_values(inner, path, (*keys, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_odd_values(inner, path, (*keys, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: {dotted(keys)}: expected a finite number, got {value}")
