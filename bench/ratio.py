@@ -1,0 +1,63 @@
+"""Ours against a peer, in alternated pairs, so that a busy machine slows both alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+REPORT: list[str] = []
+"""Lines that bench/conftest.py prints at the end, also under -q."""
+
+_SECONDS = 0.03  # of one side of one pair
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times the peer's time ours takes, over the pairs, and both medians in us."""
+
+    median: float
+    low: float
+    high: float
+    ours_us: float
+    peer_us: float
+
+    def report(self, ours: str, peer: str) -> None:
+        """Have the figures printed at the end of the run."""
+        REPORT.append(
+            f"{ours}: {self.ours_us:.2f} us; {peer}: {self.peer_us:.2f} us; "
+            f"ratio {self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+        )
+
+
+def ratio(ours: Callable[[], object], peer: Callable[[], object], pairs: int = 7) -> Ratio:
+    """Time `ours` and `peer` by turns, `pairs` times. Nothing is dropped."""
+    repeats = [_repeats(call) for call in (ours, peer)]
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        rows = [(_seconds(ours, repeats[0]), _seconds(peer, repeats[1])) for _ in range(pairs)]
+    finally:
+        if collecting:
+            gc.enable()
+    ratios = [row[0] / row[1] for row in rows]
+    ours_s, peer_s = (statistics.median(row[side] for row in rows) for side in (0, 1))
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios), ours_s * 1e6, peer_s * 1e6)
+
+
+def _repeats(call: Callable[[], object]) -> int:
+    """How often to call it for one measurement; also warms it up."""
+    repeats = 1
+    while (took := repeats * _seconds(call, repeats)) < _SECONDS / 4:
+        repeats *= 2
+    return max(1, round(repeats * _SECONDS / took))
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> float:
+    """Seconds per call."""
+    began = time.perf_counter_ns()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter_ns() - began) / repeats / 1e9
