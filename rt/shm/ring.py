@@ -58,6 +58,7 @@ class Ring:
             np.ndarray((), self._dtype, payload) for payload in self._payloads
         )
         self._buffers = Buffers(self._name, self._dtype)
+        self._views = self._buffers.views
         self._next = -1  # the sample to write; -1: not the writer (yet)
         self._pending: Record | None = None  # between begin and commit: the slot's record
         self.lapped = 0
@@ -138,7 +139,7 @@ class Ring:
 
     def write(self, record: Record) -> int:
         """Publish a copy of `record`, a `buffer()` of this ring. Returns the sample's index."""
-        source = self._buffers.views(record)[0]
+        source = (self._views.get(id(record)) or self._buffers.adopt(record))[0]
         self.begin()
         self._payloads[self._next % self._slots][:] = source  # W3
         return self.commit()
@@ -153,7 +154,7 @@ class Ring:
 
         `out` is undefined unless an index came back: keep two buffers and swap them.
         """
-        target = self._buffers.views(out)[0]
+        target = (self._views.get(id(out)) or self._buffers.adopt(out))[0]
         words, acquire = self._words, self._acquire
         for _ in range(TRIES):
             head: int = words[AT_HEAD]  # SYNC POINT R1
@@ -274,10 +275,11 @@ class Ring:
         self._next = words[AT_HEAD]
 
     def _window(self, outs: Record | Sequence[Record], k: int) -> Sequence[memoryview]:
-        views = self._buffers.views
-        targets = (
-            views(outs) if isinstance(outs, np.ndarray) else [views(out)[0] for out in outs[:k]]
-        )
+        known, adopt = self._views.get, self._buffers.adopt
+        if isinstance(outs, np.ndarray):
+            targets: Sequence[memoryview] = known(id(outs)) or adopt(outs)
+        else:
+            targets = [(known(id(out)) or adopt(out))[0] for out in outs[:k]]
         if not 1 <= k <= len(targets):
             raise RingUsageError(
                 f"ring {self._name}: read_window: expected 1 <= k <= {len(targets)} (the buffers "
