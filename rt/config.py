@@ -1,14 +1,25 @@
-"""Configuration: frozen structs, read once, cross-checked, then handed to every process as JSON."""
+"""Configuration: frozen structs, read once, cross-checked, then handed to every process as JSON.
+
+Files and people speak degrees and policy rows; `Config`'s properties speak radians and ticks.
+`rt.config_load` reads the files, `rt.config_check` does the cross-checks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
-Positive = Annotated[int, Meta(gt=0)]
-NonNegative = Annotated[int, Meta(ge=0)]
+from rt.config_check import check
+from rt.errors import ConfigError
+
+Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
+NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
+Vector = NDArray[np.float64]
 
 Io = Literal["sim", "ros2", "dds"]
 Algorithm = Literal["rtc", "sequential"]
@@ -31,7 +42,7 @@ class RuntimeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     camera_names: tuple[str, ...]
     proprio_state_dim: Positive
     action_dim: Positive
-    action_chunk_size: Positive  # H
+    action_chunk_size: Annotated[int, Meta(ge=2, le=1_000_000)]  # H; chunks of one never overlap
     proprio_history_size: Positive = 1
     num_img_obs: Positive = 1
     img_obs_every: Positive = 1
@@ -114,12 +125,95 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     inject_delay_ms: NonNegative = 0
     dry_run: bool = False
     require_rt: bool = False
+    sim_seed: NonNegative = 0
+    control_core: NonNegative | None = None  # None: control is not pinned
+    other_cores: tuple[NonNegative, ...] = ()  # empty: whatever the process was given
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the configuration came from: errors name these places."""
+
+    robot: str = "robot.yaml"
+    params: str = "inference_runtime_params.json"
+    topics: str = "inference_runtime_topics.json"
+    overrides: tuple[str, ...] = ()  # keys given by --set, e.g. "params.HZ"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a process of a session needs to know."""
+    """Everything that a process of a session needs to know.
+
+    Raises ConfigError when the parts contradict each other. A is `action_dim`; every vector is
+    (A,) float64 in the order of `robot.state_keys`.
+    """
 
     robot: RobotConfig
     params: RuntimeParams
     topics: RuntimeTopics
     run: RunOptions
+    sources: Sources = Sources()
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def control_hz(self) -> float:
+        """Ticks per second."""
+        return self.params.HZ * self.params.ticks_per_row
+
+    @property
+    def period_ns(self) -> int:
+        """From one tick to the next, ns."""
+        return round(1e9 / self.control_hz)
+
+    @property
+    def lower_rad(self) -> Vector:
+        """(A,) lowest positions, rad."""
+        return _radians(x for group in self.robot.joint_groups for x in group.lower_deg)
+
+    @property
+    def upper_rad(self) -> Vector:
+        """(A,) highest positions, rad."""
+        return _radians(x for group in self.robot.joint_groups for x in group.upper_deg)
+
+    @property
+    def initial_rad(self) -> Vector:
+        """(A,) initial pose, rad; NaN where a joint stays where it was measured."""
+        stay = float("nan")
+        return _radians(
+            x
+            for group in self.robot.joint_groups
+            for x in group.initial_deg or [stay] * len(group.lower_deg)
+        )
+
+    @property
+    def max_delta_rad_per_tick(self) -> Vector:
+        """(A,) slew limits, rad per tick: the configured limit per row over `ticks_per_row`."""
+        per_row = _radians(
+            group.max_delta_deg or self.params.max_delta_deg
+            for group in self.robot.joint_groups
+            for _ in group.lower_deg
+        )
+        return per_row / self.params.ticks_per_row
+
+    @property
+    def initial_delta_rad_per_tick(self) -> Vector:
+        """(A,) the way to the initial pose, rad per tick: `initial_speed_deg`, slew-limited."""
+        speed = np.deg2rad(self.robot.initial_speed_deg / self.control_hz)
+        return np.minimum(speed, self.max_delta_rad_per_tick)
+
+
+def encode_config(config: Config) -> bytes:
+    """The configuration as JSON, for another process."""
+    return msgspec.json.encode(config)
+
+
+def decode_config(encoded: bytes) -> Config:
+    """What `encode_config` encoded. Raises ConfigError when it is anything else."""
+    try:
+        return msgspec.json.decode(encoded, type=Config)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(f"expected a session's configuration as JSON: {error}") from None
+
+
+def _radians(degrees: Iterable[float]) -> Vector:
+    return np.deg2rad(np.fromiter(degrees, np.float64))

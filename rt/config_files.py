@@ -52,9 +52,11 @@ def convert(mapping: object, kind: type[T], path: Path | str) -> T:
     `path` is what an error names as the place: a file, or a command line flag.
     Raises ConfigError for an unknown, missing or wrong-typed key, naming the way to it.
     """
-    _refuse_odd_values(mapping, path, ())
     try:
+        _refuse_odd_values(mapping, path, ())
         return msgspec.convert(mapping, kind)
+    except RecursionError:  # YAML can say that a list holds itself
+        raise ConfigError(f"{path}: expected plain values, got endless nesting") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {explain(str(error), mapping, kind)}") from None
 
@@ -70,11 +72,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
                 line = key.start_mark.line + 1
-                raise ValueError(f"the key {key.value!r} twice (again in line {line})")
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+                raise ValueError(f"the key {key.value!r} twice, again in line {line}")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

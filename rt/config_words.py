@@ -18,8 +18,9 @@ PLAIN = {inspect.StrType: "text", inspect.BoolType: "true or false", inspect.Non
 def nearest(name: str, names: Iterable[str]) -> str:
     """How to mend an unknown name: the closest of `names`, else all of them."""
     names = sorted(names)
-    close = get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
+    folded = {known.casefold(): known for known in names}
+    close = get_close_matches(name.casefold(), folded, n=1)
+    return f"did you mean {folded[close[0]]!r}?" if close else f"expected one of {', '.join(names)}"
 
 
 def dotted(keys: Iterable[Key]) -> str:
@@ -128,5 +129,5 @@ def _expected(node: Any, *, many: bool = False) -> str:
         word = "whole number" if isinstance(node, inspect.IntType) else "number"
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     limits = [(sign, getattr(node, name, None)) for name, sign in signs.items()]
-    bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
+    bounds = " and ".join(f"{sign} {limit:.7g}" for sign, limit in limits if limit is not None)
     return (f"{word}s" if many else f"a {word}") + (f" {bounds}" if bounds else "")
