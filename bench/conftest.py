@@ -7,8 +7,7 @@ import platform
 from pathlib import Path
 
 import pytest
-
-from bench.ratio import REPORT
+from figures import LINES
 
 
 def _machine() -> str:
@@ -20,7 +19,7 @@ def _machine() -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the report."""
-    if REPORT:
+    if LINES:
         terminalreporter.section(f"measured on {_machine()}")
-        for line in REPORT:
+        for line in LINES:
             terminalreporter.write_line(line)

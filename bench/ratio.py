@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-REPORT: list[str] = []
-"""Lines that bench/conftest.py prints at the end, also under -q."""
+from figures import report
 
 _SECONDS = 0.03  # of one side of one pair
 
@@ -26,9 +25,10 @@ class Ratio:
 
     def report(self, ours: str, peer: str) -> None:
         """Have the figures printed at the end of the run."""
-        REPORT.append(
-            f"{ours}: {self.ours_us:.2f} us; {peer}: {self.peer_us:.2f} us; "
-            f"ratio {self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+        report(
+            ours,
+            f"{self.ours_us:.2f} us; {peer}: {self.peer_us:.2f} us; "
+            f"ratio {self.median:.3f} ({self.low:.3f} to {self.high:.3f})",
         )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from ratio import ratio
 
-from bench.ratio import ratio
 from rt.shm import Ring
 
 Benchmark = Callable[[Callable[[], object]], object]  # pytest-benchmark's fixture, as used here

@@ -1,1 +1,0 @@
-"""Benchmarks: `pytest bench/ --benchmark-only`. Figures are ratios to a peer in the same run."""
