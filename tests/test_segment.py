@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import platform
 import resource
@@ -200,6 +201,18 @@ def test_room_that_vanishes_meanwhile_is_an_error_and_leaves_nothing(
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     with pytest.raises(ShmFullError, match=r"expected \d+ bytes"):
+        Ring.create(name, RECORD)
+    assert not path_of(name).exists()
+
+
+def test_memory_that_cannot_be_mapped_leaves_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "no address space")
+
+    monkeypatch.setattr(mmap, "mmap", no_memory)
+    with pytest.raises(OSError, match="no address space"):
         Ring.create(name, RECORD)
     assert not path_of(name).exists()
 

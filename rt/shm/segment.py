@@ -83,8 +83,13 @@ def create(name: str, dtype: np.dtype[Any], slots: int, session: str) -> Segment
     layout = layout_for(name, dtype, slots)
     release = fences(0).release  # refuses a CPU that it does not know before anything is made
     file = _allocate(name, layout.size)
-    memory = mmap.mmap(file, layout.size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-    write_header(memoryview(memory), layout, session, release)
+    try:
+        memory = mmap.mmap(file, layout.size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        write_header(memoryview(memory), layout, session, release)
+    except BaseException:  # say, no address space is left: leave nothing that looks like a ring
+        os.close(file)
+        posix_ipc.unlink_shared_memory(name)
+        raise
     return Segment(name, layout, session, memory, file)
 
 
