@@ -1,0 +1,232 @@
+"""`type: flow`: any flow-matching network, with Real-Time Chunking.
+
+The network is one module with
+    action_horizon, action_dim       int, H and A
+    encode(observation) → context    once per chunk; context may be anything
+    velocity(context, x, tau) → v    once per step; x and v (B, H, A), tau (B,) from 0 to 1
+    example_observation()            optional, for warm-up: an `input_data`
+and its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in front of every
+array: "proprio" (1, history, state_dim) float32, normalised; cameras (1, num_img_obs, 3, H, W)
+uint8; "prompt" as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rt.errors import PolicyError
+from rt.infer.inpainting import compute_guided_prefix_weights, guided_denoise
+from rt.infer.normalization import Normalizer
+from rt.infer.policy import Chunk, GuidanceOptions
+from rt.infer.registry import POLICY_REGISTRY
+from rt.infer.stopwatch import Stopwatch
+
+NOT_OBSERVED = ("guidance", "est_delay", "prev_action")  # keys of input_data that no network sees
+DEMANDED = ("action_horizon", "action_dim", "encode", "velocity")
+WARMUP_RUNS = 3
+
+
+@POLICY_REGISTRY.register("flow")
+class FlowPolicy:
+    """Denoises a chunk in `num_inference_steps` steps, pulled to the leftover if there is one.
+
+    num_inference_steps: n Euler steps.
+    seed: of the noise, drawn anew for every chunk. None: a different one in every run.
+    compile: torch.compile for encoding and for the whole denoising loop, guided and unguided.
+    Raises PolicyError.
+    """
+
+    default_component_class = "rt.infer.policies.flow_model.FlowModel"
+
+    def __init__(
+        self,
+        components: dict[str, nn.Module],
+        *,
+        num_inference_steps: int = 5,
+        seed: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.latency = {"encode_ns": 0, "denoise_ns": 0}
+        self._network = _only_network(components)
+        self._steps = num_inference_steps
+        self._shape = (int(self._network.action_horizon), int(self._network.action_dim))
+        floats = (p for p in self._network.parameters() if p.is_floating_point())
+        weight = next(floats, torch.zeros(()))
+        self._device, self._dtype = weight.device, weight.dtype
+        self._stopwatch = Stopwatch(self._device)
+        self._generator = torch.Generator(self._device)
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+        self._encode, self._run_denoise = self._network.encode, self._denoise
+        if compile:
+            self._encode = torch.compile(self._encode)
+            self._run_denoise = torch.compile(self._run_denoise)
+
+    def predict(
+        self, input_data: dict[str, Any], data_normalization_interface: Normalizer
+    ) -> Chunk:
+        """A chunk from the observation alone: (H, A) float32, robot units."""
+        return self._infer(input_data, data_normalization_interface, None, None)
+
+    def guided_inference(
+        self,
+        input_data: dict[str, Any],
+        data_normalization_interface: Normalizer,
+        min_num_actions_executed: int,
+        action_chunk_size: int,
+    ) -> Chunk:
+        """A chunk that agrees with "prev_action" where Eq. 5 says so: (H, A) float32, robot units.
+
+        Guided in normalised space. Raises PolicyError for a leftover or a chunk size of another
+        shape than the network's, or a leftover without its "est_delay".
+        """
+        H, A = self._shape
+        if action_chunk_size != H:
+            raise PolicyError(
+                f"action_chunk_size is {action_chunk_size}, but the network's action_horizon is "
+                f"{H}: set action_chunk_size in the runtime params to {H}"
+            )
+        if "prev_action" not in input_data:
+            return self.predict(input_data, data_normalization_interface)
+        leftover = np.asarray(input_data["prev_action"], np.float32)
+        if leftover.shape != (H, A) or "est_delay" not in input_data:
+            raise PolicyError(
+                f"guided inference needs prev_action of shape {(H, A)} and est_delay, got "
+                f"{leftover.shape} and est_delay = {input_data.get('est_delay')}"
+            )
+        weights = compute_guided_prefix_weights(
+            input_data["est_delay"],
+            min_num_actions_executed,
+            H,
+            schedule=_options(input_data).schedule,
+        )
+        return self._infer(input_data, data_normalization_interface, leftover, weights)
+
+    def warmup(self) -> None:
+        """Run both paths on a random observation."""
+        network = self._network
+        if hasattr(network, "example_observation"):
+            observation = network.example_observation()
+        else:
+            observation = random_observation(network)
+        leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
+        normalizer = Normalizer.identity()
+        for _ in range(WARMUP_RUNS):
+            self.predict(observation, normalizer)
+            self.guided_inference(observation | leftover, normalizer, 1, self._shape[0])
+
+    def freeze_all_model_params(self) -> None:
+        """No parameter asks for a gradient: guidance is differentiated by x alone."""
+        self._network.requires_grad_(False)
+
+    def _infer(
+        self,
+        input_data: dict[str, Any],
+        normalizer: Normalizer,
+        leftover: Chunk | None,
+        weights: Chunk | None,
+    ) -> Chunk:
+        options = _options(input_data)
+        mark, between = self._stopwatch.mark, self._stopwatch.between
+        with torch.inference_mode():
+            observation = self._observation(input_data, normalizer)
+            noise = torch.randn(
+                (1, *self._shape),
+                generator=self._generator,
+                dtype=self._dtype,
+                device=self._device,
+            )
+            started = mark()
+            context = self._encode(observation)
+            encoded = mark()
+            x = self._run_denoise(
+                context,
+                noise,
+                None if leftover is None else self._tensor(normalizer.normalize_action(leftover)),
+                None if weights is None else self._tensor(weights),
+                options.max_guidance_weight,
+                options.vjp,
+            )
+            denoised = mark()
+            actions = x[0].float().cpu().numpy()  # waits for the device
+        self.latency = {
+            "encode_ns": between(started, encoded),
+            "denoise_ns": between(encoded, denoised),
+        }
+        return np.ascontiguousarray(normalizer.denormalize_action(actions), np.float32)
+
+    def _denoise(
+        self,
+        context: Any,
+        noise: Tensor,
+        leftover: Tensor | None,
+        weights: Tensor | None,
+        max_guidance_weight: float,
+        vjp: bool,
+    ) -> Tensor:
+        return guided_denoise(
+            lambda x, tau: self._network.velocity(context, x, tau),
+            noise,
+            self._steps,
+            leftover=leftover,
+            weights=weights,
+            max_guidance_weight=max_guidance_weight,
+            vjp=vjp,
+        )
+
+    def _tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
+        return torch.tensor(array, device=self._device)
+
+    def _observation(self, input_data: dict[str, Any], normalizer: Normalizer) -> dict[str, Any]:
+        observation = {}
+        for key, value in input_data.items():
+            if key in NOT_OBSERVED:
+                continue
+            if key == "proprio":
+                value = normalizer.normalize_state(np.asarray(value, np.float32))
+            observation[key] = self._tensor(value)[None] if hasattr(value, "shape") else value
+        return observation
+
+
+def _options(input_data: dict[str, Any]) -> GuidanceOptions:
+    options = input_data.get("guidance", GuidanceOptions())
+    if not isinstance(options, GuidanceOptions):
+        raise PolicyError(f"'guidance' must be GuidanceOptions, got {type(options).__name__}")
+    return options
+
+
+def _only_network(components: dict[str, nn.Module]) -> Any:
+    if len(components) != 1:
+        raise PolicyError(
+            f"a flow policy has exactly one component, got {len(components)}: "
+            f"{', '.join(components) or 'none'}"
+        )
+    ((name, network),) = components.items()
+    missing = [attribute for attribute in DEMANDED if not hasattr(network, attribute)]
+    if missing:
+        raise PolicyError(
+            f"component {name!r} ({type(network).__name__}) is no flow network: it lacks "
+            f"{', '.join(missing)}"
+        )
+    return network
+
+
+def random_observation(network: Any) -> dict[str, Any]:
+    """An `input_data` of the shapes that the network's attributes tell."""
+    random = np.random.default_rng(0)
+    history = getattr(network, "proprio_history_size", 1)
+    state_dim = getattr(network, "state_dim", network.action_dim)
+    height, width = getattr(network, "image_height", 240), getattr(network, "image_width", 320)
+    images = (getattr(network, "num_img_obs", 1), 3, height, width)
+    observation: dict[str, Any] = {
+        name: random.integers(0, 256, images, np.uint8)
+        for name in getattr(network, "camera_names", ())
+    }
+    observation["proprio"] = random.standard_normal((history, state_dim)).astype(np.float32)
+    return observation

@@ -1,0 +1,79 @@
+"""What a policy is: the Protocol, and how guidance is asked for.
+
+Nothing here imports torch, so that a policy YAML can be checked without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rt.infer.inpainting import Schedule
+    from rt.infer.normalization import Normalizer
+
+Chunk = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """How a leftover pulls: the optional key "guidance" of `input_data`."""
+
+    schedule: Schedule = "exp"
+    max_guidance_weight: float = 5.0  # beta
+    vjp: bool = True  # False: the identity in place of the Jacobian
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """An action-chunking policy. Any class of this shape is one; there is no base class.
+
+    `input_data` holds, oldest first and newest last:
+      "proprio"   (proprio_history_size, state_dim) float32, robot units
+      <camera>    (num_img_obs, 3, height, width) uint8, one key per camera name
+      "prompt"    str, optional
+      "guidance"  GuidanceOptions, optional
+    and for `guided_inference` also:
+      "est_delay"    int, d: rows that will be executed while this chunk is computed
+      "prev_action"  (action_chunk_size, action_dim) float32, robot units: the leftover, already
+                     shifted so that its row i meets the new row i. Absent: unguided.
+    A chunk is (action_chunk_size, action_dim) float32 in robot units.
+
+    Optional:
+      default_component_class  class attribute, "package.module.Class": the model of a component
+                               whose YAML names no `class`
+      reset()                  called when an episode begins
+      latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call
+    """
+
+    def __init__(self, components: dict[str, nn.Module], **kwargs: Any) -> None:
+        """components: name → model, in eval mode and on its device. kwargs: the rest of the
+        YAML's `policy` mapping."""
+
+    def predict(
+        self, input_data: dict[str, Any], data_normalization_interface: Normalizer
+    ) -> Chunk:
+        """A chunk from the observation alone."""
+
+    def guided_inference(
+        self,
+        input_data: dict[str, Any],
+        data_normalization_interface: Normalizer,
+        min_num_actions_executed: int,
+        action_chunk_size: int,
+    ) -> Chunk:
+        """A chunk that agrees with the leftover.
+
+        min_num_actions_executed: s, rows of the old chunk executed before this observation.
+        action_chunk_size: H.
+        """
+
+    def warmup(self) -> None:
+        """Run every path once or more, so that no later call compiles or allocates anew."""
+
+    def freeze_all_model_params(self) -> None:
+        """No parameter asks for a gradient."""

@@ -1,0 +1,140 @@
+"""A policy's YAML files, read and checked without torch.
+
+    model:
+      component_config_paths:
+        flow: components/flow.yaml      # `class` (import path, optional) and `params`
+    policy:
+      type: flow                        # a registered name, or "package.module:Class"
+      num_inference_steps: 5            # every other key is a keyword of the policy's class
+    checkpoint_path: checkpoints        # optional folder of <component>.safetensors or .pt
+    trained_for: [sim]                  # optional: sim, real, ros2, dds; absent: anything
+    norm_stats_path: norm_stats.json    # optional
+
+Paths are relative to the policy YAML.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from rt.config import Io
+from rt.config_files import convert, read_mapping
+from rt.config_words import describe
+from rt.errors import CheckpointError, ConfigError
+
+DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
+REAL: tuple[Io, ...] = ("ros2", "dds")  # what `trained_for: [real]` stands for
+
+# A component's name is also its checkpoint's file name: no folders in it.
+ComponentName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A component YAML: one model."""
+
+    class_path: str | None = msgspec.field(name="class", default=None)
+    params: dict[str, Any] = {}
+
+
+class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy YAML with its component YAMLs; every path is resolved."""
+
+    path: Path
+    type: str
+    kwargs: dict[str, Any]
+    components: dict[str, ComponentConfig]
+    component_paths: dict[str, Path]
+    checkpoint_path: Path | None
+    trained_for: tuple[Io, ...] | None  # None: anything
+    norm_stats_path: Path | None
+
+
+class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    component_config_paths: Annotated[dict[ComponentName, str], Meta(min_length=1)]
+
+
+class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    model: _Model
+    policy: dict[str, Any]
+    checkpoint_path: str | None = None
+    trained_for: Annotated[tuple[Literal[Io, "real"], ...], Meta(min_length=1)] | None = None
+    norm_stats_path: str | None = None
+
+
+def load_policy_config(path: Path | str) -> PolicyConfig:
+    """Read a policy YAML and its component YAMLs.
+
+    Raises ConfigError, naming file and key path, for a file that is missing or is not what it
+    should be; CheckpointError for a `checkpoint_path` that is no folder.
+    """
+    path = Path(path)
+    file = convert(read_mapping(path), _PolicyFile, path)
+    kind = file.policy.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise ConfigError(
+            f"{path}: policy.type: expected the name of a policy type, got {describe(kind)}"
+        )
+    checkpoint_path = _beside(path, file.checkpoint_path)
+    if checkpoint_path is not None and not checkpoint_path.is_dir():
+        raise CheckpointError(
+            f"{path}: checkpoint_path: expected a folder, but {checkpoint_path} is none: mend the "
+            "path, or take the key out to run without trained weights"
+        )
+    norm_stats_path = _beside(path, file.norm_stats_path)
+    if norm_stats_path is not None and not norm_stats_path.is_file():
+        raise ConfigError(
+            f"{path}: norm_stats_path: expected a file, but {norm_stats_path} is none: mend "
+            "the path"
+        )
+    component_paths = {
+        name: path.parent / component
+        for name, component in file.model.component_config_paths.items()
+    }
+    return PolicyConfig(
+        path=path,
+        type=kind,
+        kwargs={key: value for key, value in file.policy.items() if key != "type"},
+        components={
+            name: convert(read_mapping(component), ComponentConfig, component)
+            for name, component in component_paths.items()
+        },
+        component_paths=component_paths,
+        checkpoint_path=checkpoint_path,
+        trained_for=None if file.trained_for is None else _ios(file.trained_for),
+        norm_stats_path=norm_stats_path,
+    )
+
+
+def declared_dims(config: PolicyConfig) -> dict[str, dict[str, int]]:
+    """What each component's `params` say of `DIMS`, to be compared with the runtime params.
+
+    A dimension that a component does not declare is absent. Raises ConfigError for one that is
+    not a whole number of at least 1.
+    """
+    dims: dict[str, dict[str, int]] = {}
+    for name, component in config.components.items():
+        dims[name] = {}
+        for dim in DIMS:
+            if dim not in component.params:
+                continue
+            value = component.params[dim]
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(
+                    f"{config.component_paths[name]}: params.{dim}: expected a whole number of at "
+                    f"least 1, got {describe(value)}"
+                )
+            dims[name][dim] = value
+    return dims
+
+
+def _ios(trained_for: tuple[str, ...]) -> tuple[Io, ...]:
+    wanted = set(trained_for) | (set(REAL) if "real" in trained_for else set())
+    return tuple(io for io in ("sim", *REAL) if io in wanted)
+
+
+def _beside(yaml_path: Path, value: str | None) -> Path | None:
+    return None if value is None else yaml_path.parent / value

@@ -1,0 +1,70 @@
+"""Normalisation statistics out of a pickle, without running what else the pickle may hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rt.errors import ConfigError
+
+# All that numpy writes into a pickle of arrays and scalars, by the names of numpy 1 and 2. They
+# build arrays from bytes and can be made to do nothing else.
+ADMITTED = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    *(
+        (f"numpy.{core}.{module}", name)
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    ),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        # numpy 1's module names still work in numpy 2, but warn.
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def convert_pickle(source: Path, target: Path) -> None:
+    """Write the pickle's {key: {"mean": array, ...}} as `norm_stats.json`.
+
+    Raises ConfigError for a pickle that cannot be read or holds anything but dicts, arrays and
+    finite numbers.
+    """
+    try:
+        content = _Unpickler(io.BytesIO(source.read_bytes())).load()
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # a hostile pickle can make any of its parts fail
+        raise ConfigError(
+            f"{source}: expected a pickle of dicts, numpy arrays and numbers only, but {error}"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected a dict at the top, got {type(content).__name__}")
+    stats = content.get("norm_stats", content)
+    text = json.dumps({"norm_stats": _plain(stats, source, "norm_stats")}, indent=2)
+    target.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any, source: Path, place: str) -> Any:
+    """`value` as JSON has it: mappings, lists, numbers."""
+    if isinstance(value, dict):
+        return {str(key): _plain(v, source, f"{place}.{key}") for key, v in value.items()}
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ConfigError(
+            f"{source}: {place}: expected finite numbers, got {type(value).__name__} {value!r:.60}"
+        )
+    return array.tolist()
