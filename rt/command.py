@@ -15,6 +15,7 @@ from rt.cli import end_with_sentence, pick_session, underscored
 from rt.errors import SessionError
 from rt.records import PROMPT_BYTES, Answer, Order, Phase
 from rt.session import Session
+from rt.shm import Ring
 
 ANSWER_WITHIN_S = 2.0
 
@@ -34,7 +35,7 @@ def send(session: Session, order: Order, text: str = "") -> Answer:
         return _wait_for_answer(session, ticks, mailbox.write(record))
 
 
-def _wait_for_answer(session: Session, ticks, index: int) -> Answer:  # type: ignore[no-untyped-def]
+def _wait_for_answer(session: Session, ticks: Ring, index: int) -> Answer:
     record = ticks.buffer()
     deadline = time.monotonic() + ANSWER_WITHIN_S
     while time.monotonic() < deadline:

@@ -50,9 +50,9 @@ class Console:
 def realtime_report(encoded: bytes) -> list[str]:
     """The grants as a table; what was not granted names its remedy."""
     grants = msgspec.json.decode(encoded, type=list[Grant])
-    lines = [f"real time         {'asked':<16}granted"]
+    lines = [f"{'real time':<20}{'asked':<16}granted"]
     for g in grants:
-        lines.append(f"  {g.name:<16}{g.asked:<16}{g.granted}" + ("" if g.ok else "   <-- MISSING"))
+        lines.append(f"  {g.name:<18}{g.asked:<16}{g.granted}" + ("" if g.ok else "   <-- MISSING"))
     lines += [f"WARNING: {g.name} was not granted: {g.remedy}" for g in grants if not g.ok]
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -12,7 +13,7 @@ from rt.config import Config
 from rt.config_load import load_config
 from rt.console import Console, progress, realtime_report, status_line, summary
 from rt.errors import ConfigError, RtError
-from rt.infer.policy_config import load_policy_config
+from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.interrupt import Interrupt
 from rt.options import parse
 from rt.robots.robot import find_backend
@@ -54,12 +55,32 @@ def check_policy(config: Config) -> None:
             f"{path}: trained_for: this policy was trained for {', '.join(policy.trained_for)}, "
             f"not for --io {io}: take another with -P, or run with --io {policy.trained_for[0]}"
         )
+    expected = {
+        "action_dim": config.params.action_dim,
+        "action_horizon": config.params.action_chunk_size,
+        "state_dim": config.params.proprio_state_dim,
+        "proprio_history_size": config.params.proprio_history_size,
+        "num_img_obs": config.params.num_img_obs,
+    }
+    for component, dims in declared_dims(policy).items():
+        for name, value in dims.items():
+            if value != expected[name]:
+                raise ConfigError(
+                    f"{policy.component_paths[component]}: params.{name}: the model has {value}, "
+                    f"but {config.sources.params} asks for {expected[name]}: make them agree, or "
+                    "take another policy with -P"
+                )
     find_backend(config.robot.name, io)
 
 
 def with_cores(config: Config) -> Config:
-    """`config` with the cores divided between control and the others."""
+    """`config` with the cores divided between control and the others.
+
+    This process leaves control's core now, and every child is born off it; control alone moves
+    back when it enters real time.
+    """
     division = cores.divide(config.robot.realtime.cpu)
+    os.sched_setaffinity(0, division.others)
     run = msgspec.structs.replace(
         config.run, control_core=division.control, other_cores=division.others
     )

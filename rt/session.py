@@ -15,15 +15,13 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 import numpy as np
 
 from rt import records
-from rt.config import Config
+from rt.config import Config, decode_config, encode_config
 from rt.errors import NoSessionError, SegmentMissingError, SessionError, SessionLiveError
 from rt.shm import Ring
 
@@ -177,7 +175,7 @@ class Session:
         """Write the session record."""
         with self.writer("session") as ring:
             record = ring.buffer()
-            encoded = msgspec.json.encode(config)
+            encoded = encode_config(config)
             if len(encoded) >= records.SESSION["json"].itemsize:
                 raise SessionError(
                     f"the configuration takes {len(encoded)} bytes as JSON, expected at most "
@@ -193,16 +191,16 @@ class Session:
                 record = ring.buffer()
                 if ring.read_latest(record) is None:
                     raise SegmentMissingError("the session record is empty")
-                return msgspec.json.decode(bytes(record["json"]), type=Config)
+                return decode_config(record["json"].item())
         except SegmentMissingError:
             raise NoSessionError(
                 f"no session {self.name!r} is running: start one with "
                 "python -m rt.launch, or name another with --session NAME"
             ) from None
 
-    def clean(self, *, still_mine: Callable[[], bool] = lambda: True) -> list[str]:
+    def clean(self) -> list[str]:
         """Unlink every segment; returns what was there. The caller holds the locks."""
-        found = self.rings() if still_mine() else []
+        found = self.rings()
         for ring in found:
             Ring.unlink(ring_name(self.name, ring))
         return found

@@ -72,7 +72,7 @@ class Snapshots:
     def _processes(self, record: Any) -> list[dict[str, Any]]:
         now = clock.now_ns()
         supervisor = holder(self.session.name, "supervisor")
-        found = []
+        found: list[dict[str, Any]] = []
         if supervisor:
             found.append({"name": "supervisor", "pid": supervisor, "state": "running"})
         for name, ring in sorted(self.rings.items()):
@@ -86,7 +86,7 @@ class Snapshots:
                 {
                     "name": name.removeprefix("status."),
                     "pid": int(status["pid"]),
-                    "state": bytes(status["state"]).decode(),
+                    "state": status["state"].item().decode(),
                     "heartbeat_age_ms": round((now - beat) / 1e6, 1) if beat else None,
                     "detail": "" if not int(status["heartbeat"]) else text(status["detail"]),
                 }
@@ -205,4 +205,5 @@ class Snapshots:
 
 def text(value: Any) -> str:
     """A fixed-width bytes field as a string."""
-    return bytes(value).decode(errors="replace")
+    decoded: str = value.item().decode(errors="replace")
+    return decoded

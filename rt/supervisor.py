@@ -91,7 +91,7 @@ class Child:
     def state(self) -> str:
         """What it says it is doing."""
         status = self.status
-        state = bytes(status["state"]).decode() if status is not None else "starting"
+        state = status["state"].item().decode() if status is not None else "starting"
         self._was_ready |= state in ("ready", "running")
         return state
 
@@ -103,7 +103,7 @@ class Child:
     @property
     def detail(self) -> str:
         status = self.status
-        return bytes(status["detail"]).decode(errors="replace") if status is not None else ""
+        return status["detail"].item().decode(errors="replace") if status is not None else ""
 
     @property
     def beyond_repair(self) -> bool:
@@ -179,7 +179,7 @@ class Supervisor:
         backend = find_backend(config.robot.name, config.run.io)
         table = ring_table(config)
         if backend.rings:
-            table |= resolve(backend.rings)(config)  # type: ignore[arg-type]
+            table |= resolve(backend.rings)(config)
         self.session.create(table)
         self.session.publish_config(config)
         modules = MODULES | dict(backend.processes)

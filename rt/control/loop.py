@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rt import clock
 from rt.config import Config
 from rt.control.episode import Episode
-from rt.control.limits import Limits
+from rt.control.limits import Limits, is_finite
+from rt.control.recorder import Recorder
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
 from rt.records import Answer, Hold, Order, Phase
@@ -45,7 +45,6 @@ class ControlLoop:
         self.dry_run = config.run.dry_run
         self.stopping = False
 
-        self._ticks = ticks
         self._commands = commands
         self._order = commands.buffer()
         self._orders_seen = 0
@@ -54,10 +53,9 @@ class ControlLoop:
         self._goal = np.empty_like(self._initial)
         self._has_goal = False
 
-        # The record is filled in place, tick after tick, and published by one copy.
-        self.record = ticks.buffer()
-        self.record["command_index"] = self.record["chunk"] = -1
-        self.record["dry_run"] = self.dry_run
+        self.recorder = Recorder(ticks, dry_run=config.run.dry_run)
+        self.record = self.recorder.record
+        # These are the record's own fields: what is written to them is published.
         self._state = self.record["state"]
         self._target = self.record["target"]
         self._command = self.record["command"]
@@ -77,23 +75,23 @@ class ControlLoop:
         self._obey(tick.k)
         hold = self._choose(tick, fresh)
         self._act(hold)
-        self._publish(tick, hold, skipped, planning)
+        self.recorder.skip(skipped, planning)
+        self.recorder.publish(tick, hold, self.episode, self.swap)
 
     def _sense(self, now: int) -> bool:
         """Read the robot. False: no measurement, an old one, or one that is not finite."""
-        record = self.record
         try:
             t_state = self.robot.read(self._measured)
         except Exception:  # a driver's fault, whatever it is, must not end the loop
-            record["robot_faults"] += 1
+            self.recorder.robot_faults += 1
             return False
         if not t_state or now - t_state > self._max_state_age_ns:
             return False
-        if not np.isfinite(self._measured).all():
-            record["robot_faults"] += 1
+        if not is_finite(self._measured):
+            self.recorder.robot_faults += 1
             return False
         self._state[:] = self._measured
-        record["t_state"] = t_state
+        self.recorder.t_state = t_state
         if not self._sent:  # the limits start where we are
             self._last[:] = self._measured
         return True
@@ -105,12 +103,11 @@ class ControlLoop:
             if index is not None:
                 self._orders_seen = index + 1
                 answer = self._take_order(int(self._order["order"]), k)
-                self.record["command_index"] = index
-                self.record["command_answer"] = answer
+                self.recorder.command_index, self.recorder.command_answer = index, answer
         try:
             succeeded = self.robot.succeeded()
         except Exception:
-            self.record["robot_faults"] += 1
+            self.recorder.robot_faults += 1
             succeeded = False
         self.episode.advance(k, succeeded=succeeded)
 
@@ -119,7 +116,7 @@ class ControlLoop:
             order = Order(number)
         except ValueError:
             return Answer.REFUSED
-        return self.episode.obey(order, bytes(self._order["text"]), k)
+        return self.episode.obey(order, self._order["text"].item(), k)
 
     def _choose(self, tick: Tick, fresh: bool) -> Hold:
         """Write what this tick should command to `_target`, or say why it holds."""
@@ -159,15 +156,14 @@ class ControlLoop:
         try:
             self.robot.prepare_episode()
         except Exception:
-            self.record["robot_faults"] += 1
+            self.recorder.robot_faults += 1
 
     def _act(self, hold: Hold) -> None:
         """Limit and send; or hold. A robot that was never commanded is left as it is."""
-        record = self.record
         if hold is Hold.NONE:
-            record["limited"] = self.limits.apply(self._target, self._last, self._command)
+            self.recorder.limited = self.limits.apply(self._target, self._last, self._command)
         else:
-            record["limited"] = 0
+            self.recorder.limited = 0
             self._target[:] = self._command[:] = self._last
         if self.dry_run or (hold is not Hold.NONE and not self._sent):
             return
@@ -177,36 +173,7 @@ class ControlLoop:
             else:
                 self.robot.hold(self._command)
         except Exception:
-            record["robot_faults"] += 1
+            self.recorder.robot_faults += 1
             return
         self._last[:] = self._command
         self._sent = True
-
-    def _publish(self, tick: Tick, hold: Hold, skipped: int, planning: int) -> None:
-        record, episode, swap = self.record, self.episode, self.swap
-        executing = hold is Hold.NONE and episode.phase is Phase.RUN
-        if executing:
-            swap.used(tick.k)
-        elif episode.phase is Phase.RUN:
-            record["holds"] += 1
-            if hold is Hold.NOT_FINITE:
-                record["not_finite"] += 1
-        elif hold is Hold.NONE:
-            record["moves"] += 1
-        record["tick"], record["t_due"], record["t_wake"] = tick.k, tick.t_due, tick.t_wake
-        record["episode"] = episode.number
-        record["episode_t_start"] = episode.t_start
-        record["valid_from_tick"] = episode.valid_from
-        record["phase"], record["hold"] = episode.phase, hold
-        record["chunk"] = swap.index
-        record["chunk_first_tick"] = swap.first_tick
-        record["chunk_first_used_tick"] = swap.first_used_tick
-        record["row"] = swap.row if executing else -1.0
-        record["overruns"] += skipped
-        record["planning"] += planning
-        record["expired_chunks"] = swap.expired_chunks
-        record["episodes"], record["successes"] = episode.ended, episode.successes
-        record["success"] = episode.success
-        record["prompt"] = episode.prompt
-        record["t_done"] = clock.now_ns()
-        self._ticks.write(record)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rt.control.limits import is_finite
 from rt.records import Hold
 from rt.shm import Ring
 
@@ -110,7 +111,7 @@ class Swap:
             np.subtract(active.actions[i + 1], out, out=self._step)
             self._step *= rest / self._ticks_per_row
             out += self._step
-        if not np.isfinite(out).all():
+        if not is_finite(out):
             return Hold.NOT_FINITE
         self.row = i + rest / self._ticks_per_row
         return Hold.NONE

@@ -46,7 +46,7 @@ class Observer:
             if images is None:
                 return None
             observation[name] = images
-        prompt = bytes(record["prompt"])
+        prompt = record["prompt"].item()
         if prompt:
             observation["prompt"] = prompt.decode(errors="replace")
         self.waiting_for = ""
@@ -70,7 +70,7 @@ class Observer:
         if not len(usable):
             return np.repeat(newest[None], len(wanted), axis=0)
         at = np.maximum(np.searchsorted(usable["tick"], wanted, side="right") - 1, 0)
-        states = usable["state"][at].astype(np.float32)
+        states: np.ndarray[Any, np.dtype[np.float32]] = usable["state"][at].astype(np.float32)
         states[-1] = newest
         return states
 

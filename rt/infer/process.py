@@ -7,11 +7,12 @@ control never has to wake it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from signal import SIGKILL
 
 from rt import child, clock
 from rt.child import Status
-from rt.config import Config
+from rt.config import Config, RuntimeParams
 from rt.infer.normalization import Normalizer
 from rt.infer.pipeline import Algorithm, Pipeline
 from rt.infer.policy_config import load_policy_config
@@ -24,7 +25,7 @@ POLL_NS = 200_000
 # Between looks at the tick ring: at 1 kHz control it need not wake for every tick.
 SHORTEST_LOOK_NS = 5_000_000
 
-ALGORITHMS = {"rtc": Rtc, "sequential": Sequential}
+ALGORITHMS: dict[str, Callable[[RuntimeParams], Algorithm]] = {"rtc": Rtc, "sequential": Sequential}
 
 
 def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:

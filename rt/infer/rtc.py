@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 class Published(NamedTuple):
     """A chunk that we sent to control."""
 
-    index: int
+    chunk: int  # its ring index
     first_tick: int
     start_tick: int  # s_min counts from here: the observation, or a cold chunk's first tick
     publish_tick: int  # the first tick due after it was published
@@ -105,7 +105,7 @@ class Rtc:
             cold=False,
             s=s,
             d=min(self.delay, self._horizon - s),
-            previous_chunk=in_use.index,
+            previous_chunk=in_use.chunk,
             leftover=leftover(in_use.actions, executed),
             previous_d_counted=self._counted,
         )
@@ -115,7 +115,7 @@ class Rtc:
     ) -> None:
         """The chunk of `plan` is in the ring as sample `index`."""
         self._newest = Published(
-            index=index,
+            chunk=index,
             first_tick=first_tick,
             start_tick=first_tick if plan.cold else plan.obs_tick,
             publish_tick=publish_tick,
@@ -142,7 +142,7 @@ class Rtc:
         newest = self._newest
         if newest is None or newest.cold or self._counted >= 0:
             return
-        used = int(record["chunk"]) == newest.index
+        used = int(record["chunk"]) == newest.chunk
         tick = int(record["chunk_first_used_tick"]) if used else -1
         if tick < 0:
             tick = newest.publish_tick

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -63,10 +63,10 @@ class Backend(msgspec.Struct, frozen=True):
     real: bool = True  # commands a physical robot
 
 
-def resolve(path: str) -> Callable[..., object]:
+def resolve(path: str) -> Callable[..., Any]:
     """`module:name` → the object."""
     module, _, name = path.partition(":")
-    found: Callable[..., object] = getattr(importlib.import_module(module), name)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 
@@ -89,5 +89,5 @@ def find_backend(robot: str, io: str) -> Backend:
 def open_robot(config: Config, session: Session) -> Robot:
     """The session's robot, not yet connected."""
     backend = find_backend(config.robot.name, config.run.io)
-    robot: Robot = resolve(backend.robot)(config, session)  # type: ignore[assignment]
+    robot: Robot = resolve(backend.robot)(config, session)
     return robot
