@@ -97,7 +97,7 @@ class Realtime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the control process asks of the kernel."""
 
     priority: Annotated[int, Meta(ge=1, le=98)] = 45
-    cpu: int | Literal["last", "none"] = "last"
+    cpu: NonNegative | Literal["last", "none"] = "last"
     spin_us: NonNegative = 0
 
 
