@@ -1,0 +1,213 @@
+"""Control and inference together, in simulated time.
+
+The control loop, the bookkeeping of RTC and sequential mode and the rings are the real ones; only
+the robot, the policy and the clock are fakes. Everything happens in one thread and repeats
+exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rt.clock import Ticks
+from rt.config import Config
+from rt.control.loop import ControlLoop
+from rt.control.ticker import Ticker
+from rt.errors import PolicyError
+from rt.infer.rtc import Plan, Record, Rtc
+from rt.infer.sequential import Sequential
+from rt.records import COMMAND, Order, chunk_dtype, tick_dtype
+from rt.session import Session
+from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
+
+# As in `rt.infer.pipeline`, which is not imported for its dependencies' sake.
+PUBLISH_MARGIN_NS = 500_000
+
+
+class Inference(NamedTuple):
+    """One inference, under way."""
+
+    plan: Plan
+    actions: Any
+    t_publish: int
+
+
+class SimulatedRun:
+    """Control and inference in simulated time. A context manager: it removes its rings.
+
+    Inference n (from 1) starts with the record that makes it due. Its chunk is published
+    `delay(n)` ticks after that record's tick was due: 2.5 is midway between the second and the
+    third tick that follow. Tick k's work takes `busy(k)` ticks: with 1 or more, ticks are skipped.
+    In sequential mode the run's one thread plans, so no tick happens meanwhile.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        delay: Callable[[int], float] = lambda n: 2.5,
+        busy: Callable[[int], float] = lambda k: 0.0,
+        policy: ScriptedPolicy | None = None,
+        robot: FakeRobot | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        params = config.params
+        horizon, joints = params.action_chunk_size, params.action_dim
+        self.config = config
+        self.clock = clock or FakeClock()
+        self.robot = robot or FakeRobot([0.0] * joints, clock=self.clock)
+        self.policy = policy or ScriptedPolicy(action_chunk_size=horizon, action_dim=joints)
+        self.ticks: list[Record] = []  # every tick record
+        self.looked: list[Record] = []  # those that inference looked at
+        self.plans: list[Plan] = []  # of every inference
+        self.chunks: list[Record] = []  # every chunk record, by ring index
+        self.dropped = 0  # chunks that were not published
+        self._delay = delay
+        self._busy = busy
+        self._under_way: Inference | None = None
+        self._planned = False
+        self._session = Session(config.run.session)
+        self._session.create(
+            {
+                "tick": (tick_dtype(params.proprio_state_dim, joints), 8),
+                "chunk": (chunk_dtype(horizon, joints), 8),
+                "command": (COMMAND, 8),
+            }
+        )
+        self._chunk_ring = self._session.writer("chunk")
+        self._command_ring = self._session.writer("command")
+        self._tick_ring = self._session.writer("tick")
+        self._tick_reader = self._session.reader("tick")
+        self._chunk_reader = self._session.reader("chunk")
+        self._order_reader = self._session.reader("command")
+        self.robot.connect()
+        self.loop = ControlLoop(
+            config,
+            self.robot,
+            ticks=self._tick_ring,
+            chunks=self._chunk_reader,
+            commands=self._order_reader,
+        )
+        self.ticker = Ticker(
+            config.period_ns, now_ns=self.clock.now_ns, sleep_until=self.clock.sleep_until
+        )
+        self.algorithm = self._new_algorithm()
+
+    def tick(self, count: int = 1) -> Record:
+        """Do `count` ticks, and what inference does meanwhile. Returns the last one's record."""
+        for _ in range(count):
+            self._tick()
+        return self.ticks[-1]
+
+    def order(self, order: Order | int, text: bytes = b"") -> int:
+        """Put an order into the mailbox, for the next tick. Returns its index."""
+        record = self._command_ring.buffer()
+        record["order"], record["text"], record["t_sent"] = order, text, self.clock.t_ns
+        return self._command_ring.write(record)
+
+    def restart_inference(self) -> None:
+        """Inference was killed, with what was under way, and a new one goes on."""
+        self._under_way = None
+        self.algorithm = self._new_algorithm()
+        if self.chunks:
+            newest = self.chunks[-1]
+            first_tick, obs_tick = int(newest["first_tick"]), int(newest["obs_tick"])
+            self.algorithm.adopt(len(self.chunks) - 1, first_tick, obs_tick, newest["actions"])
+
+    def close(self) -> None:
+        """Leave the rings and remove them."""
+        self.robot.shutdown()
+        for ring in (
+            self._chunk_ring,
+            self._command_ring,
+            self._tick_ring,
+            self._tick_reader,
+            self._chunk_reader,
+            self._order_reader,
+        ):
+            ring.close()
+        self._session.clean()
+
+    def __enter__(self) -> SimulatedRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _new_algorithm(self) -> Rtc | Sequential:
+        kind = Sequential if self.config.run.algorithm == "sequential" else Rtc
+        return kind(self.config.params)
+
+    def _tick(self) -> None:
+        tick = self.ticker.wait()
+        if tick is None:  # a simulated run is never told to stop waiting
+            return
+        self._publish_until(tick.t_wake)
+        self.robot.tick = tick.k
+        passed = self.ticker.skipped
+        if self._planned:
+            self.loop.tick(tick, planning=passed)
+        else:
+            self.loop.tick(tick, skipped=passed)
+        record = self._tick_reader.buffer()
+        self._tick_reader.read_latest(record)
+        self.ticks.append(record)
+        self.clock.advance(round(self._busy(tick.k) * self.ticker.period_ns))
+        self._planned = self._infer(record)
+
+    def _infer(self, record: Record) -> bool:
+        """Start an inference if one is due. True: this thread spent its time on it."""
+        if self._under_way is not None:
+            return False
+        self.looked.append(record)
+        if not self.algorithm.due(record):
+            return False
+        plan = self.algorithm.plan(record)
+        self.plans.append(plan)
+        observation: dict[str, Any] = {"proprio": np.asarray(record["state"], np.float32)[None]}
+        try:
+            if plan.leftover is None:
+                actions = self.policy.predict(observation, None)
+            else:
+                observation |= {"est_delay": plan.d, "prev_action": plan.leftover}
+                horizon = self.config.params.action_chunk_size
+                actions = self.policy.guided_inference(observation, None, plan.s, horizon)
+        except PolicyError:
+            actions = None
+        ticks = self._delay(len(self.policy.inputs))
+        t_publish = int(record["t_due"]) + round(ticks * self.ticker.period_ns)
+        self._under_way = Inference(plan, actions, t_publish)
+        if self.algorithm.mode != "sequential":
+            return False
+        self.clock.t_ns = max(self.clock.t_ns, t_publish)
+        self._publish_until(t_publish)
+        return True
+
+    def _publish_until(self, t_ns: int) -> None:
+        """Publish the chunk under way if it is ready by `t_ns`. Unlike `rt.infer.pipeline` this
+        lets NaN through: control must not trust inference."""
+        done = self._under_way
+        if done is None or done.t_publish > t_ns:
+            return
+        self._under_way = None
+        if np.shape(done.actions) != self._chunk_ring.dtype["actions"].shape:
+            self.dropped += 1
+            return
+        plan, ticks = done.plan, Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
+        cold_first = ticks.next_after(done.t_publish + PUBLISH_MARGIN_NS)
+        first_tick = cold_first if plan.cold else plan.obs_tick
+        chunk = self._chunk_ring.buffer()
+        chunk["first_tick"], chunk["obs_tick"] = first_tick, plan.obs_tick
+        chunk["episode"], chunk["cold"], chunk["s"] = plan.episode, plan.cold, plan.s
+        chunk["mode"] = self.algorithm.mode.encode()
+        chunk["d_planned"], chunk["previous_chunk"] = plan.d, plan.previous_chunk
+        chunk["previous_d_counted"] = plan.previous_d_counted
+        chunk["t_publish"], chunk["late"] = done.t_publish, self.algorithm.late
+        chunk["actions"] = done.actions
+        index = self._chunk_ring.write(chunk)
+        self.chunks.append(chunk)
+        publish_tick = ticks.next_after(done.t_publish)
+        self.algorithm.published(plan, index, first_tick, publish_tick, chunk["actions"].copy())
