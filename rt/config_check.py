@@ -35,7 +35,7 @@ def _place(config: Config, section: str, *keys: Key) -> str:
     """Where a value was given: `robot.yaml: joint_groups[2]`, or `--set robot.joint_groups[2]`."""
     name = dotted((section, *keys))
     for override in config.sources.overrides:
-        if re.match(re.escape(override) + r"(?![^.\[])", name):
+        if name == override or name.startswith((f"{override}.", f"{override}[")):
             return f"--set {name}"
     return f"{getattr(config.sources, section, 'command line')}: {dotted(keys)}"
 
