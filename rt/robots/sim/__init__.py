@@ -1,0 +1,1 @@
+"""The simulated robot: a MuJoCo world, painted cameras, scripted demonstrations."""
