@@ -28,8 +28,8 @@ Algorithm = Literal["rtc", "sequential"]
 class ImageSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pixels of one observation image."""
 
-    width: Positive
-    height: Positive
+    width: Annotated[int, Meta(gt=0, le=8192)]
+    height: Annotated[int, Meta(gt=0, le=8192)]
 
 
 class RuntimeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

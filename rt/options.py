@@ -42,6 +42,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="any config value, e.g. params.HZ=10 or robot.realtime.spin_us=60; repeatable",
+        help="any config value, e.g. HZ=10 or robot.realtime.spin_us=60; repeatable",
     )
     return parser.parse_args(underscored(argv))

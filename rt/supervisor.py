@@ -10,6 +10,7 @@ Assumptions:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -247,7 +248,10 @@ class Supervisor:
     def close(self) -> None:
         """Make sure that every child is gone, then remove every name of the session."""
         self.kill()
-        self.session.clean()
+        # Taking control's lock removes the file that a killed control left. An orphan's session
+        # is not ours to clean: then the lock is refused, and nothing happens.
+        with contextlib.suppress(SessionLiveError), Lock(self.session.name, "control"):
+            self.session.clean()
         self._lock.release()
 
     def __enter__(self) -> Supervisor:

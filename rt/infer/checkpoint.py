@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,12 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: we refuse or load
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in as many ways as there are parsers
         reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run it
+            reason = "it holds more than tensors, and unpickling that could run code"
         raise CheckpointError(
             f"{path}: cannot be read safely as tensors ({type(error).__name__}: {reason}): save it "
             "as .safetensors, or as a .pt that holds only a state_dict"
