@@ -29,9 +29,6 @@ from rt.errors import CheckpointError, ConfigError
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
 REAL: tuple[Io, ...] = ("ros2", "dds")  # what `trained_for: [real]` stands for
 
-# A component's name is also its checkpoint's file name: no folders in it.
-ComponentName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
-
 
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A component YAML: one model."""
@@ -54,7 +51,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    component_config_paths: Annotated[dict[ComponentName, str], Meta(min_length=1)]
+    component_config_paths: Annotated[dict[str, str], Meta(min_length=1)]
 
 
 class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +75,12 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
         raise ConfigError(
             f"{path}: policy.type: expected the name of a policy type, got {describe(kind)}"
         )
+    for name in file.model.component_config_paths:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise ConfigError(
+                f"{path}: model.component_config_paths: expected names of letters, digits, _ and -"
+                f", because a checkpoint's file is named so, got {name!r}"
+            )
     checkpoint_path = _beside(path, file.checkpoint_path)
     if checkpoint_path is not None and not checkpoint_path.is_dir():
         raise CheckpointError(
