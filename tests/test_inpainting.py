@@ -283,9 +283,10 @@ class Decoder:
 
     def __call__(self, **inputs: Any) -> torch.Tensor:
         self.calls.append(inputs)
-        memory = 0 if inputs["memory_input"] is None else inputs["memory_input"].mean()
-        x: torch.Tensor = inputs["noise"]
-        return torch.tanh(x) + memory + inputs["time"][:, None, None]
+        memory, x = inputs["memory_input"], inputs["noise"]
+        shift = 0 if memory is None else memory.mean()
+        v: torch.Tensor = torch.tanh(x) + shift + inputs["time"][:, None, None]
+        return v
 
 
 def infer(decoder: Decoder, **changes: Any) -> torch.Tensor:

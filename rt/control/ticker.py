@@ -47,11 +47,10 @@ class Ticker:
         k = self._next
         t_due = self.epoch_ns + k * self.period_ns
         now = self._now_ns()
-        self.skipped = 0
-        if now > t_due:
-            self.skipped = (now - t_due) // self.period_ns + 1
-            k += self.skipped
-            t_due += self.skipped * self.period_ns
+        # Periods that it is late, rounded up: a tick that is due this very nanosecond is not past.
+        self.skipped = max(0, -((t_due - now) // self.period_ns))
+        k += self.skipped
+        t_due += self.skipped * self.period_ns
         while now < t_due:
             if stopping():
                 return None

@@ -37,8 +37,8 @@ class Sequential:
     def published(
         self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
     ) -> None:
-        """The next plan is due a period after the chunk's first tick."""
-        self._next_tick = first_tick + self._period_ticks
+        """The next plan is due after the tick that executes the period's last row."""
+        self._next_tick = first_tick + self._period_ticks - 1
 
     def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None:
         """Nothing to take over."""
