@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Schedule = Literal["exp", "linear", "ones", "zeros"]
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
+Evaluate = Callable[..., "tuple[Tensor, Tensor | None]"]
 
 
 def compute_guided_prefix_weights(
@@ -78,6 +79,7 @@ def guided_denoise(
     weights: Tensor | None = None,
     max_guidance_weight: float = 5.0,
     vjp: bool = True,
+    evaluate: Evaluate | None = None,
 ) -> Tensor:
     """Integrate `velocity` from noise to actions, pulled to `leftover`: (B, H, A), noise's dtype.
 
@@ -89,24 +91,24 @@ def guided_denoise(
         is never looked at, be it NaN.
     max_guidance_weight: beta. Above 5 brings nothing, and too high diverges at n = 5.
     vjp: False takes the identity for ∂x̂/∂x, which is cheaper and not what the paper does.
+    evaluate: a compiled `velocity_and_pull`. One step is compiled, not the loop: n times shorter.
 
-    Works inside `torch.inference_mode()` (torch.func.vjp does; torch.autograd.grad does not),
-    traces into one graph, and never waits for the device. Raises PolicyError.
+    Works inside `torch.inference_mode()` (torch.func.vjp does; torch.autograd.grad does not) and
+    never waits for the device. Raises PolicyError.
     """
     import torch
 
     if num_steps < 1:
         raise PolicyError(f"denoising takes at least 1 step, got num_steps = {num_steps}")
-    guide = None if leftover is None else _guide(noise, leftover, weights)
+    evaluate = evaluate or velocity_and_pull
+    target, mask = (None, None) if leftover is None else _guide(noise, leftover, weights)
     x = noise
     with torch.no_grad():  # parameters that were not frozen would record every step
         for step in range(num_steps):
             tau = step / num_steps
             time = torch.full(x.shape[:1], tau, dtype=x.dtype, device=x.device)
-            if guide is None:
-                v = velocity(x, time)
-            else:
-                v, g = _velocity_and_pull(velocity, x, time, 1 - tau, *guide, vjp)
+            v, g = evaluate(velocity, x, time, target, mask, vjp)
+            if g is not None:
                 v = v + guidance_weight(tau, max_guidance_weight) * g
             x = x + v / num_steps
     return x
@@ -130,20 +132,26 @@ def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Ten
     return torch.where(mask != 0, leftover.to(noise), 0), mask
 
 
-def _velocity_and_pull(
+def velocity_and_pull(
     velocity: Velocity,
     x: Tensor,
-    time: Tensor,
-    rest: float,
-    target: Tensor,
-    mask: Tensor,
+    tau: Tensor,
+    target: Tensor | None,
+    mask: Tensor | None,
     vjp: bool,
-) -> tuple[Tensor, Tensor]:
-    """v and g (Eqs. 2, 3); rest is 1 − tau."""
+) -> tuple[Tensor, Tensor | None]:
+    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): a step's work, in one graph.
+
+    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1).
+    """
     import torch
 
+    if target is None or mask is None:
+        return velocity(x, tau), None
+    rest = (1 - tau)[:, None, None]
+
     def clean(x: Tensor) -> tuple[Tensor, Tensor]:
-        v = velocity(x, time)
+        v = velocity(x, tau)
         return x + rest * v, v
 
     if not vjp:

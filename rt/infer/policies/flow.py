@@ -12,6 +12,7 @@ uint8; "prompt" as it is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import PolicyError
-from rt.infer.inpainting import compute_guided_prefix_weights, guided_denoise
+from rt.infer.inpainting import compute_guided_prefix_weights, guided_denoise, velocity_and_pull
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import Chunk, GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
@@ -36,7 +37,7 @@ class FlowPolicy:
 
     num_inference_steps: n Euler steps.
     seed: of the noise, drawn anew for every chunk. None: a different one in every run.
-    compile: torch.compile for encoding and for the whole denoising loop, guided and unguided.
+    compile: torch.compile for encoding and for a denoising step, guided and unguided.
     Raises PolicyError.
     """
 
@@ -63,10 +64,10 @@ class FlowPolicy:
             self._generator.seed()
         else:
             self._generator.manual_seed(seed)
-        self._encode, self._run_denoise = self._network.encode, self._denoise
+        self._encode, self._evaluate = self._network.encode, velocity_and_pull
         if compile:
             self._encode = torch.compile(self._encode)
-            self._run_denoise = torch.compile(self._run_denoise)
+            self._evaluate = torch.compile(self._evaluate)
 
     def predict(
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
@@ -142,16 +143,21 @@ class FlowPolicy:
                 dtype=self._dtype,
                 device=self._device,
             )
+            if leftover is not None:
+                leftover = normalizer.normalize_action(leftover)
+            guide = [None if a is None else self._tensor(a) for a in (leftover, weights)]
             started = mark()
             context = self._encode(observation)
             encoded = mark()
-            x = self._run_denoise(
-                context,
+            x = guided_denoise(
+                partial(self._network.velocity, context),
                 noise,
-                None if leftover is None else self._tensor(normalizer.normalize_action(leftover)),
-                None if weights is None else self._tensor(weights),
-                options.max_guidance_weight,
-                options.vjp,
+                self._steps,
+                leftover=guide[0],
+                weights=guide[1],
+                max_guidance_weight=options.max_guidance_weight,
+                vjp=options.vjp,
+                evaluate=self._evaluate,
             )
             denoised = mark()
             actions = x[0].float().cpu().numpy()  # waits for the device
@@ -160,25 +166,6 @@ class FlowPolicy:
             "denoise_ns": between(encoded, denoised),
         }
         return np.ascontiguousarray(normalizer.denormalize_action(actions), np.float32)
-
-    def _denoise(
-        self,
-        context: Any,
-        noise: Tensor,
-        leftover: Tensor | None,
-        weights: Tensor | None,
-        max_guidance_weight: float,
-        vjp: bool,
-    ) -> Tensor:
-        return guided_denoise(
-            lambda x, tau: self._network.velocity(context, x, tau),
-            noise,
-            self._steps,
-            leftover=leftover,
-            weights=weights,
-            max_guidance_weight=max_guidance_weight,
-            vjp=vjp,
-        )
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
         return torch.tensor(array, device=self._device)
