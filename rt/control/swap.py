@@ -107,7 +107,7 @@ class Swap:
         if i >= self._horizon:
             return self._starved_or(Hold.EXPIRED)
         out[:] = active.actions[i]
-        if rest and i + 1 < self._horizon:
+        if rest and i + 1 < self._horizon and is_finite(out):  # inf - inf would warn
             np.subtract(active.actions[i + 1], out, out=self._step)
             self._step *= rest / self._ticks_per_row
             out += self._step

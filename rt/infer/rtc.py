@@ -46,8 +46,8 @@ class Published(NamedTuple):
     """A chunk that we sent to control."""
 
     chunk: int  # its ring index
-    first_tick: int
-    start_tick: int  # s_min counts from here: the observation, or a cold chunk's first tick
+    first_tick: int  # s_min counts from here: the observation, or a cold chunk's first tick
+    obs_tick: int
     publish_tick: int  # the first tick due after it was published
     cold: bool
     d_planned: int
@@ -58,6 +58,9 @@ class Rtc:
     """Decides from each tick record whether to infer, and how."""
 
     mode = "rtc"
+    # A cold chunk starts at the first tick due this long after publication: control must have
+    # time to see it, or the chunk would be entered at its second row.
+    publish_margin_ns = 500_000
 
     def __init__(self, params: RuntimeParams) -> None:
         self.late = 0  # chunks whose counted delay exceeded the planned one
@@ -80,15 +83,13 @@ class Rtc:
         if int(record["phase"]) != Phase.RUN or int(record["hold"]) == Hold.NO_STATE:
             return False
         tick, newest = int(record["tick"]), self._newest
-        if newest is not None and int(record["valid_from_tick"]) > newest.publish_tick:
-            newest = None  # an older episode's, or from before a pause
-        if newest is None:
-            return True
-        if tick < newest.publish_tick or int(record["hold"]) == Hold.NOT_DUE:
+        if newest is None or newest.obs_tick < int(record["valid_from_tick"]):
+            return True  # an older episode's, or from before a pause, is as none
+        if tick < max(newest.publish_tick, newest.first_tick):
             return False  # control has not been able to use the newest chunk yet
         if int(record["hold"]) != Hold.NONE:
             return True
-        return tick >= newest.start_tick + self._s_min * self._ticks_per_row
+        return tick >= newest.first_tick + self._s_min * self._ticks_per_row
 
     def plan(self, record: Record) -> Plan:
         """Count the newest chunk's delay, then plan the next inference from this record."""
@@ -117,7 +118,7 @@ class Rtc:
         self._newest = Published(
             chunk=index,
             first_tick=first_tick,
-            start_tick=first_tick if plan.cold else plan.obs_tick,
+            obs_tick=plan.obs_tick,
             publish_tick=publish_tick,
             cold=plan.cold,
             d_planned=plan.d,
@@ -130,7 +131,7 @@ class Rtc:
 
     def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None:
         """Take over a chunk that an earlier inference process published; its delay was its own."""
-        self._newest = Published(index, first_tick, first_tick, obs_tick, True, 0, actions)
+        self._newest = Published(index, first_tick, obs_tick, first_tick, True, 0, actions)
         self._published[index] = self._newest
 
     def _count_delay(self, record: Record) -> None:

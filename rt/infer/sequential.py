@@ -15,20 +15,23 @@ class Sequential:
     """Decides from each tick record whether to plan."""
 
     mode = "sequential"
+    publish_margin_ns = 0  # control waits for us: it cannot miss the chunk
     late = 0
     delay = 0
 
     def __init__(self, params: RuntimeParams) -> None:
         self._period_ticks = params.policy_update_period * params.ticks_per_row
+        self._first_tick = 0  # of the newest chunk
         self._next_tick = 0
 
     def due(self, record: Record) -> bool:
         """After `policy_update_period` rows, or at once when nothing is being executed."""
         if int(record["phase"]) != Phase.RUN or int(record["hold"]) == Hold.NO_STATE:
             return False
-        if int(record["hold"]) == Hold.NOT_DUE:
-            return False
-        return int(record["hold"]) != Hold.NONE or int(record["tick"]) >= self._next_tick
+        tick = int(record["tick"])
+        if tick < self._first_tick:
+            return False  # the newest chunk is still to come
+        return int(record["hold"]) != Hold.NONE or tick >= self._next_tick
 
     def plan(self, record: Record) -> Plan:
         """Always cold: the chunk starts at the first tick after it is ready."""
@@ -38,6 +41,7 @@ class Sequential:
         self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
     ) -> None:
         """The next plan is due after the tick that executes the period's last row."""
+        self._first_tick = first_tick
         self._next_tick = first_tick + self._period_ticks - 1
 
     def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None:

@@ -23,9 +23,6 @@ from rt.records import COMMAND, Order, chunk_dtype, tick_dtype
 from rt.session import Session
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
 
-# As in `rt.infer.pipeline`, which is not imported for its dependencies' sake.
-PUBLISH_MARGIN_NS = 500_000
-
 
 class Inference(NamedTuple):
     """One inference, under way."""
@@ -178,7 +175,7 @@ class SimulatedRun:
         except PolicyError:
             actions = None
         ticks = self._delay(len(self.policy.inputs))
-        t_publish = int(record["t_due"]) + round(ticks * self.ticker.period_ns)
+        t_publish = int(record["t_due"]) + max(1, round(ticks * self.ticker.period_ns))
         self._under_way = Inference(plan, actions, t_publish)
         if self.algorithm.mode != "sequential":
             return False
@@ -197,7 +194,7 @@ class SimulatedRun:
             self.dropped += 1
             return
         plan, ticks = done.plan, Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
-        cold_first = ticks.next_after(done.t_publish + PUBLISH_MARGIN_NS)
+        cold_first = ticks.next_after(done.t_publish + self.algorithm.publish_margin_ns)
         first_tick = cold_first if plan.cold else plan.obs_tick
         chunk = self._chunk_ring.buffer()
         chunk["first_tick"], chunk["obs_tick"] = first_tick, plan.obs_tick
