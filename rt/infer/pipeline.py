@@ -24,9 +24,6 @@ from rt.infer.policy import GuidanceOptions, Policy
 from rt.infer.rtc import Chunk, Plan, Record
 from rt.session import Session
 
-# A cold chunk starts at the first tick due this long after publication: control must have time to
-# see it, or the chunk would be entered at its second row.
-PUBLISH_MARGIN_NS = 500_000
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
 FAILURES_IN_A_ROW = 10
 
@@ -36,6 +33,7 @@ class Algorithm(Protocol):
 
     mode: str
     late: int
+    publish_margin_ns: int
 
     def due(self, record: Record) -> bool: ...
     def plan(self, record: Record) -> Plan: ...
@@ -185,7 +183,8 @@ class Pipeline:
         chunk["weights"] = self._weights(plan)
         chunk["actions"] = actions
         now = clock.now_ns()
-        first_tick = ticks.next_after(now + PUBLISH_MARGIN_NS) if plan.cold else plan.obs_tick
+        after_publication = ticks.next_after(now + self._algorithm.publish_margin_ns)
+        first_tick = after_publication if plan.cold else plan.obs_tick
         chunk["first_tick"] = first_tick
         chunk["t_publish"], chunk["publish_ns"] = now, now - t_inferred
         index = self._chunks.write(chunk)
