@@ -9,20 +9,18 @@ import time
 import msgspec
 
 from rt import cores
+from rt.board import Board
 from rt.config import Config
 from rt.config_load import load_config
-from rt.console import Console, progress, realtime_report, status_line, summary
+from rt.console import Console, progress, realtime_report
 from rt.errors import ConfigError, RtError
 from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.interrupt import Interrupt
 from rt.options import parse
 from rt.robots.robot import find_backend
-from rt.snapshot import Snapshots
-from rt.statistics import TickStatistics
 from rt.supervisor import Child, Supervisor
 
 LOOK_S = 0.05  # between two looks at the children
-SHOW_EVERY = 5  # looks between two status lines
 
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
@@ -146,44 +144,3 @@ def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> No
     finally:
         supervisor.stop()
         board.close()
-
-
-class Board:
-    """The status line, and the summary at the end. Follows every tick."""
-
-    def __init__(self, supervisor: Supervisor, console: Console) -> None:
-        self._supervisor = supervisor
-        self._console = console
-        self._ticks = supervisor.session.reader("tick")
-        self._chunks = supervisor.session.reader("chunk")
-        self._chunk = self._chunks.buffer()
-        self._statistics = TickStatistics(self._ticks)
-        self._looks = 0
-        duration = supervisor.config.run.duration_s
-        self._end = time.monotonic() + duration if duration is not None else None
-
-    @property
-    def over(self) -> bool:
-        """--duration has passed."""
-        return self._end is not None and time.monotonic() >= self._end
-
-    def look(self) -> None:
-        """Once every LOOK_S."""
-        self._looks += 1
-        if self._looks % SHOW_EVERY:
-            return
-        self._statistics.update()
-        chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
-        self._console.show(status_line(self._statistics, chunk), time.monotonic())
-
-    def close(self) -> None:
-        """Take in the last ticks and print the summary."""
-        self._statistics.update()
-        self._console.end()
-        snapshots = Snapshots(self._supervisor.session)
-        restarts = {name: c.restarts for name, c in self._supervisor.children.items()}
-        for line in summary(self._statistics, snapshots, restarts):
-            self._console.say(line)
-        snapshots.close()
-        self._ticks.close()
-        self._chunks.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from rt.board import Board
 from rt.child import Status
 from rt.console import Console, progress
 from rt.control.process import open_loop, stop_robot
@@ -16,7 +17,6 @@ from rt.infer.process import open_pipeline
 from rt.interrupt import Interrupt, Interrupted
 from rt.records import Phase
 from rt.robots.robot import open_robot
-from rt.run import Board
 from rt.session import Lock
 from rt.supervisor import Supervisor
 

@@ -1,0 +1,53 @@
+"""The status line while a session runs, and the summary at its end."""
+
+from __future__ import annotations
+
+import time
+
+from rt.console import Console, status_line, summary
+from rt.snapshot import Snapshots
+from rt.statistics import TickStatistics
+from rt.supervisor import Supervisor
+
+SHOW_EVERY = 5  # looks between two status lines
+
+
+class Board:
+    """The status line, and the summary at the end. Follows every tick."""
+
+    def __init__(self, supervisor: Supervisor, console: Console) -> None:
+        self._supervisor = supervisor
+        self._console = console
+        self._ticks = supervisor.session.reader("tick")
+        self._chunks = supervisor.session.reader("chunk")
+        self._chunk = self._chunks.buffer()
+        self._statistics = TickStatistics(self._ticks)
+        self._looks = 0
+        duration = supervisor.config.run.duration_s
+        self._end = time.monotonic() + duration if duration is not None else None
+
+    @property
+    def over(self) -> bool:
+        """--duration has passed."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    def look(self) -> None:
+        """Once every LOOK_S."""
+        self._looks += 1
+        if self._looks % SHOW_EVERY:
+            return
+        self._statistics.update()
+        chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
+        self._console.show(status_line(self._statistics, chunk), time.monotonic())
+
+    def close(self) -> None:
+        """Take in the last ticks and print the summary."""
+        self._statistics.update()
+        self._console.end()
+        snapshots = Snapshots(self._supervisor.session)
+        restarts = {name: c.restarts for name, c in self._supervisor.children.items()}
+        for line in summary(self._statistics, snapshots, restarts):
+            self._console.say(line)
+        snapshots.close()
+        self._ticks.close()
+        self._chunks.close()
