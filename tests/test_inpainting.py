@@ -183,11 +183,13 @@ def test_parameters_that_were_not_frozen_record_nothing() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("guided", [True, False])
-def test_the_noise_keeps_its_dtype(dtype: torch.dtype, guided: bool) -> None:
+@pytest.mark.parametrize("guide", ["vjp", "identity", "none"])
+def test_the_noise_keeps_its_dtype(dtype: torch.dtype, guide: str) -> None:
     noise, leftover, weights = sample(0, dtype)
-    guide = {"leftover": leftover.double(), "weights": weights} if guided else {}
-    assert guided_denoise(CoupledFlow(), noise, STEPS, **guide).dtype == dtype
+    options: dict[str, Any] = {}
+    if guide != "none":
+        options = {"leftover": leftover.double(), "weights": weights, "vjp": guide == "vjp"}
+    assert guided_denoise(CoupledFlow(), noise, STEPS, **options).dtype == dtype
 
 
 @pytest.mark.parametrize("vjp", [True, False])
@@ -345,7 +347,12 @@ def test_a_short_previous_chunk_is_padded_where_its_weight_is_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"cond_memory": torch.ones(3, 4)}, {"prev_action_chunk": torch.ones(3, H, A)}]
+    "given",
+    [
+        {"cond_memory": torch.ones(3, 4)},
+        {"cond_memory": torch.ones(3, 4), "prev_action_chunk": torch.ones(1, H, A)},
+        {"prev_action_chunk": torch.ones(3, H, A)},
+    ],
 )
 def test_noise_is_drawn_for_the_batch_of_what_is_given(given: dict[str, torch.Tensor]) -> None:
     absent = {"cond_memory": None, "prev_action_chunk": None, "input_noise": None}

@@ -119,7 +119,7 @@ def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Ten
     import torch
 
     B, H, A = noise.shape
-    if tuple(leftover.shape) not in ((B, H, A), (H, A)):
+    if tuple(leftover.shape) not in ((B, H, A), (1, H, A), (H, A)):
         raise PolicyError(
             f"the leftover to guide by must be {(B, H, A)} or {(H, A)} like the noise, "
             f"got {tuple(leftover.shape)}"
@@ -183,14 +183,14 @@ def guided_action_chunk_inference(
         row i meets the new row i; missing rows are padded by its last. None: unguided.
     delay, executed_steps: d and s of the weights (schedule exp).
     num_queries, action_dim: H and A.
-    input_noise: (B, H, A); None draws it. B, device and dtype are those of the first tensor among
-        input_noise, prev_action_chunk and cond_memory. Raises PolicyError.
+    input_noise: (B, H, A). None: drawn, with the batch, device and dtype of cond_memory where that
+        is a tensor (batch first), else of prev_action_chunk. Raises PolicyError.
     """
     import torch
 
     noise = input_noise
     if noise is None:
-        noise = _noise_like(prev_action_chunk, cond_memory, num_queries, action_dim)
+        noise = _noise_like(cond_memory, prev_action_chunk, num_queries, action_dim)
     leftover = prev_action_chunk
     weights = None
     if leftover is not None:
@@ -219,13 +219,13 @@ def guided_action_chunk_inference(
     )
 
 
-def _noise_like(leftover: Tensor | None, memory: Any, H: int, A: int) -> Tensor:
+def _noise_like(memory: Any, leftover: Tensor | None, H: int, A: int) -> Tensor:
     import torch
 
+    batch, like = 1, torch.zeros(())
     if leftover is not None:
-        batch = leftover.shape[0] if leftover.ndim == 3 else 1
-        return torch.randn(batch, H, A, dtype=leftover.dtype, device=leftover.device)
+        batch, like = leftover.shape[0] if leftover.ndim == 3 else 1, leftover
     if isinstance(memory, torch.Tensor):
-        dtype = memory.dtype if memory.is_floating_point() else torch.float32
-        return torch.randn(memory.shape[0], H, A, dtype=dtype, device=memory.device)
-    return torch.randn(1, H, A)
+        batch, like = memory.shape[0], memory
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    return torch.randn(batch, H, A, dtype=dtype, device=like.device)
