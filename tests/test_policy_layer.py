@@ -539,6 +539,8 @@ def test_compiled_it_gives_the_same_chunks_and_never_compiles_again(
 
     # Traced as ever; only the generated code, which takes a C++ compiler half a minute, is spared.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()  # another test's graphs
+    counters.clear()
     eager, compiled = flow(), flow(compile=True)
     compiled.warmup()
     assert counters["stats"]["unique_graphs"] == 3  # encode, denoise, guided denoise
