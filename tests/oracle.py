@@ -1,7 +1,7 @@
 """What every tick and every plan must be, from the design's words alone.
 
-Written without a look at the code under test: it keeps the whole history and searches it, where
-the code keeps two chunks and a counter.
+It keeps the whole history and searches it, where the code under test keeps two chunks and a few
+counters: the two have no line in common.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from rt.testing import SimulatedRun
 
 STARVED_AFTER = 3
 Record = Any
+Vector = NDArray[np.float64]
 
 
 class Heard(NamedTuple):
     """A chunk that control read."""
 
-    index: int
+    chunk: int
     at: int  # the tick that read it
     first: int
     expired: bool  # its last row was over by then
@@ -34,19 +35,21 @@ class Expected(NamedTuple):
     """What a tick must do."""
 
     hold: Hold
-    index: int  # of the chunk in use, -1: none
-    row: Fraction | None
-    action: NDArray[np.float64] | None
+    chunk: int = -1  # in use
+    row: Fraction | None = None
+    action: Vector | None = None
 
 
-def action_at(actions: NDArray[np.float32], row: Fraction) -> NDArray[np.float64]:
+def action_at(actions: NDArray[np.float32], row: Fraction) -> Vector:
     """(A,) what `actions` (H, A) says at a fractional row; after the last row, the last row."""
     last = len(actions) - 1
     low = min(math.floor(row), last)
-    high = min(low + 1, last)
-    share = float(row - math.floor(row))
-    a, b = actions[low].astype(float), actions[high].astype(float)
-    return a + share * (b - a) if share and high > low else a
+    a: Vector = actions[low].astype(float)
+    share = float(row - low)
+    if share and low < last:
+        b: Vector = actions[low + 1].astype(float)
+        return a + share * (b - a) if np.isfinite(a).all() else a
+    return a
 
 
 class SwapOracle:
@@ -55,7 +58,7 @@ class SwapOracle:
     def __init__(self, horizon: int, ticks_per_row: int) -> None:
         self.horizon = horizon
         self.ticks_per_row = ticks_per_row
-        self.heard: list[Heard] = []  # since the last time that all was forgotten
+        self.heard: list[Heard] = []  # since all was forgotten last
 
     def forget(self) -> None:
         self.heard.clear()
@@ -72,64 +75,64 @@ class SwapOracle:
     def expect(self, k: int) -> Expected:
         """What tick `k` must do."""
         in_time = [h for h in self.heard if not h.expired]
-        taken = [h for h in in_time if h.first <= k and not self._replaced(h, in_time)]
-        recent = self.heard[-STARVED_AFTER:]
-        starved = len(recent) == STARVED_AFTER and all(h.expired for h in recent)
-        if not taken:
-            if any(h.first > k for h in in_time):
-                return Expected(Hold.NOT_DUE, -1, None, None)
-            return Expected(Hold.STARVED if starved else Hold.NO_CHUNK, -1, None, None)
-        newest = taken[-1]
+        begun = [h for h in in_time if h.first <= k and not self._replaced(h, in_time)]
+        late = [h.expired for h in self.heard[-STARVED_AFTER:]]
+        starved = len(late) == STARVED_AFTER and all(late)
+        if not begun:
+            if in_time:
+                return Expected(Hold.NOT_DUE)
+            return Expected(Hold.STARVED if starved else Hold.NO_CHUNK)
+        newest = begun[-1]
         row = Fraction(k - newest.first, self.ticks_per_row)
         if row >= self.horizon:
-            return Expected(Hold.STARVED if starved else Hold.EXPIRED, newest.index, None, None)
+            return Expected(Hold.STARVED if starved else Hold.EXPIRED, newest.chunk)
         action = action_at(newest.actions, row)
         if not np.isfinite(action).all():
-            return Expected(Hold.NOT_FINITE, newest.index, None, None)
-        return Expected(Hold.NONE, newest.index, row, action)
+            return Expected(Hold.NOT_FINITE, newest.chunk)
+        return Expected(Hold.NONE, newest.chunk, row, action)
 
     @staticmethod
     def _replaced(h: Heard, in_time: list[Heard]) -> bool:
         """A newer chunk came before this one was due."""
-        return any(newer.index > h.index and newer.at <= h.first for newer in in_time)
+        return any(newer.chunk > h.chunk and newer.at < h.first for newer in in_time)
 
 
 def check_ticks(run: SimulatedRun) -> list[Expected]:
     """Every tick of `run`, a run without limits, does what the design says."""
     params = run.config.params
     oracle = SwapOracle(params.action_chunk_size, params.ticks_per_row)
-    used: dict[int, int] = {}
-    expected_all: list[Expected] = []
-    heard = expired = 0
     sent = {s.tick: s for s in run.robot.sent}
-    last = None  # the command sent last
+    used: dict[int, int] = {}
+    all_expected = []
+    ready = heard = expired = 0
+    last = np.full(params.action_dim, np.nan)  # the command sent last
     for record in run.ticks:
         k, phase, hold = int(record["tick"]), Phase(record["phase"]), Hold(record["hold"])
+        where = f"tick {k}"
         if phase is not Phase.RUN:
             oracle.forget()
-            expected = Expected({Phase.PAUSED: Hold.PAUSED}.get(phase, hold), -1, None, None)
+            expected = Expected(Hold.PAUSED if phase is Phase.PAUSED else hold)
         elif hold is Hold.NO_STATE:
-            expected = Expected(hold, int(record["chunk"]), None, None)
+            expected = Expected(hold, int(record["chunk"]))
         else:
-            ready = sum(int(c["t_publish"]) <= record["t_wake"] for c in run.chunks)
+            while ready < len(run.chunks) and run.chunks[ready]["t_publish"] <= record["t_wake"]:
+                ready += 1
             if ready > heard:
+                heard, chunk = ready, run.chunks[ready - 1]
                 episode, valid_from = int(record["episode"]), int(record["valid_from_tick"])
-                chunk = run.chunks[ready - 1]
                 expired += oracle.hear(k, ready - 1, chunk, episode, valid_from)
-                heard = ready
             expected = oracle.expect(k)
-        expected_all.append(expected)
-        where = f"tick {k}"
+        all_expected.append(expected)
         assert hold is expected.hold, where
-        assert int(record["chunk"]) == expected.index, where
+        assert int(record["chunk"]) == expected.chunk, where
         assert record["expired_chunks"] == expired, where
-        if expected.row is None:
+        if expected.row is None or expected.action is None:
             assert record["row"] == -1, where
         else:
-            first = int(run.chunks[expected.index]["first_tick"])
+            first = int(run.chunks[expected.chunk]["first_tick"])
             assert abs(record["row"] - float(expected.row)) < 1e-9, where
             assert record["chunk_first_tick"] == first, where
-            assert record["chunk_first_used_tick"] == used.setdefault(expected.index, k), where
+            assert record["chunk_first_used_tick"] == used.setdefault(expected.chunk, k), where
             np.testing.assert_allclose(record["command"], expected.action, rtol=1e-12)
             np.testing.assert_array_equal(record["target"], record["command"])
         if k in sent:
@@ -138,67 +141,77 @@ def check_ticks(run: SimulatedRun) -> list[Expected]:
             if sent[k].held:
                 np.testing.assert_array_equal(sent[k].command, last, where)
             last = sent[k].command
-    return expected_all
+    return all_expected
 
 
-def check_plans(run: SimulatedRun) -> None:
-    """Inference looked, planned and counted as the design says, at every record."""
+def check_plans(run: SimulatedRun) -> list[int]:
+    """Inference looked, planned and counted as the design says. Returns the counted delays."""
     params = run.config.params
-    H, tpr, s_min = (
-        params.action_chunk_size,
-        params.ticks_per_row,
-        params.min_num_actions_executed,
-    )
-    period, epoch = run.config.period_ns, run.ticker.epoch_ns
+    tpr, H = params.ticks_per_row, params.action_chunk_size
     counts: list[int] = []
     counted: dict[int, int] = {}
-    late = done = 0
+    plans = list(run.plans)
+    known = late = 0
     for record in run.looked:
-        k, where = int(record["tick"]), f"inference at tick {int(record['tick'])}"
-        hold = Hold(record["hold"])
-        known = [c for c in run.chunks if c["t_publish"] <= record["t_wake"]]
-        index = len(known) - 1
-        newest = known[-1] if known else None
-        # The first tick due after publication: before it control cannot have used the chunk.
-        publish = (int(newest["t_publish"]) - epoch) // period + 1 if known else 0
-        planned = run.plans[done] if done < len(run.plans) else None
-        plans_now = planned is not None and planned.obs_tick == k
-        if record["phase"] != Phase.RUN or hold is Hold.NO_STATE:
-            assert not plans_now, where
+        where = f"inference at tick {int(record['tick'])}"
+        while known < len(run.chunks) and run.chunks[known]["t_publish"] <= record["t_wake"]:
+            known += 1
+        newest, index = (run.chunks[known - 1] if known else None), known - 1
+        due = _must_plan(run, record, newest)
+        planned = bool(plans) and plans[0].obs_tick == record["tick"]
+        assert planned == due, f"{where}: expected {'a' if due else 'no'} plan"
+        if not due:
             continue
-        lives = newest is not None and newest["obs_tick"] >= record["valid_from_tick"]
-        if not lives:
-            due = True
-        elif k < max(publish, int(newest["first_tick"])):
-            due = False  # the newest chunk is still to come
-        elif hold is not Hold.NONE:
-            due = True
-        else:
-            due = k - int(newest["first_tick"]) >= s_min * tpr
-        assert plans_now == due, f"{where}: expected {'a' if due else 'no'} plan"
-        if planned is None or not due:
-            continue
-        done += 1
+        plan = plans.pop(0)
         if newest is not None and not newest["cold"] and index not in counted:
-            is_used = record["chunk"] == index and record["chunk_first_used_tick"] >= 0
-            used = int(record["chunk_first_used_tick"]) if is_used else publish
-            counted[index] = math.ceil(Fraction(used - int(newest["first_tick"]), tpr))
+            counted[index] = _count(run, record, index)
             counts.append(counted[index])
             late += counted[index] > newest["d_planned"]
-        assert planned.previous_d_counted == counted.get(index, -1), where
-        assert planned.episode == record["episode"], where
-        assert planned.cold == (hold is not Hold.NONE), where
-        if planned.cold:
-            assert (planned.s, planned.d, planned.previous_chunk) == (0, 0, -1), where
-            assert planned.leftover is None, where
+        assert plan.previous_d_counted == counted.get(index, -1), where
+        assert plan.episode == record["episode"], where
+        assert plan.cold == (record["hold"] != Hold.NONE), where
+        if plan.cold:
+            assert (plan.s, plan.d, plan.previous_chunk) == (0, 0, -1), where
+            assert plan.leftover is None, where
             continue
         in_use = run.chunks[int(record["chunk"])]
-        row = Fraction(k - int(in_use["first_tick"]), tpr)
+        row = Fraction(int(record["tick"]) - int(in_use["first_tick"]), tpr)
         s = min(max(math.ceil(row), 0), H)
         d = min(max(counts[-params.delay_window :], default=params.initial_delay), H - s)
-        assert (planned.s, planned.d) == (s, d), where
-        assert planned.previous_chunk == record["chunk"], where
+        assert (plan.s, plan.d, plan.previous_chunk) == (s, d, int(record["chunk"])), where
         goes_on = np.array([action_at(in_use["actions"], row + i) for i in range(H)])
-        np.testing.assert_allclose(np.array(planned.leftover), goes_on, 1e-6, err_msg=where)
-    assert done == len(run.plans), "a plan from a record that inference did not look at"
+        np.testing.assert_allclose(np.array(plan.leftover), goes_on, 1e-6, err_msg=where)
+    assert not plans, "a plan from a record that inference did not look at"
     assert run.algorithm.late == late
+    return counts
+
+
+def publish_tick(run: SimulatedRun, chunk: Record) -> int:
+    """The first tick due after the chunk's publication."""
+    since_epoch = int(chunk["t_publish"]) - run.ticker.epoch_ns
+    return since_epoch // run.config.period_ns + 1
+
+
+def _must_plan(run: SimulatedRun, record: Record, newest: Record | None) -> bool:
+    params = run.config.params
+    if record["phase"] != Phase.RUN or record["hold"] == Hold.NO_STATE:
+        return False
+    if newest is None or newest["obs_tick"] < record["valid_from_tick"]:
+        return True
+    k, first = int(record["tick"]), int(newest["first_tick"])
+    if k < publish_tick(run, newest) or k < first:
+        return False  # the newest chunk is still to come
+    if record["hold"] != Hold.NONE:
+        return True
+    return k - first >= params.min_num_actions_executed * params.ticks_per_row
+
+
+def _count(run: SimulatedRun, record: Record, index: int) -> int:
+    """Rows from the chunk's observation to its first use; never used: to its publication."""
+    chunk = run.chunks[index]
+    used = -1
+    if record["chunk"] == index:
+        using = (r for r in run.ticks if r["chunk"] == index and r["hold"] == Hold.NONE)
+        used = next((int(r["tick"]) for r in using if r["tick"] <= record["tick"]), -1)
+    until = used if used >= 0 else publish_tick(run, chunk)
+    return math.ceil(Fraction(until - int(chunk["first_tick"]), run.config.params.ticks_per_row))

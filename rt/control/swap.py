@@ -70,8 +70,12 @@ class Swap:
 
     def take_newest(self, k: int, episode: int, valid_from: int) -> None:
         """Look for a newer chunk at tick `k`, and make it the one in use when it is due."""
+        self._begin_pending(k)  # first: a newer one that is not yet due must not displace it
         if self._ring.head != self._seen:  # else: nothing new, no copy
             self._receive(k, episode, valid_from)
+            self._begin_pending(k)
+
+    def _begin_pending(self, k: int) -> None:
         if self._pending.index >= 0 and self._pending.first_tick <= k:
             self._active, self._pending = self._pending, self._active
             self._pending.index = -1
