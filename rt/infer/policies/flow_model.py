@@ -129,7 +129,8 @@ class KeypointEye(nn.Module):
             nn.ReLU(),
             nn.Conv2d(24, keypoints, 1),
         )
-        self.sharpness = nn.Parameter(torch.tensor(0.0))  # log
+        # Maps start small: unsharpened, every keypoint would sit in the middle and learn slowly.
+        self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))  # log
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) to (B, 2 keypoints): every x, then every y."""

@@ -88,14 +88,18 @@ class Painter:
                 f"the simulator has no camera {camera!r}, only {', '.join(self._cameras)}: "
                 "correct camera_names in inference_runtime_params.json"
             )
-        canvas, data = self._canvas, world.data
-        np.copyto(canvas, view.background)
-        rim = data.geom_xpos[self._disc] + world.model.geom_size[self._disc, 0] * DISC
-        _fill(canvas, _fixed_point(self._project(view, rim)[0]), self._target_colour)
+        np.copyto(self._canvas, view.background)
+        rim = world.data.geom_xpos[self._disc] + world.model.geom_size[self._disc, 0] * DISC
+        _fill(self._canvas, _fixed_point(self._project(view, rim)[0]), self._target_colour)
+        self._paint_bodies(view, world)
+        for channel in range(3):
+            cv2.extractChannel(self._canvas, channel, out[channel])
 
-        rods, boxes = self._rods, self._boxes
-        middles = data.geom_xpos[rods.ids]
-        axes = data.geom_xmat[rods.ids].reshape(-1, 3, 3)[:, :, 2] * rods.sizes[:, 1:2]
+    def _paint_bodies(self, view: _Camera, world: World) -> None:
+        """The post and whatever of the robot moves, from far to near."""
+        canvas, rods, boxes = self._canvas, self._rods, self._boxes
+        middles = world.data.geom_xpos[rods.ids]
+        axes = world.data.geom_xmat[rods.ids].reshape(-1, 3, 3)[:, :, 2] * rods.sizes[:, 1:2]
         ends, depths = self._project(view, np.stack([middles - axes, middles + axes], axis=1))
         radii = self._focal * rods.sizes[:, :1] / depths
         sides = _fixed_point(_sides(ends, radii))
@@ -103,8 +107,8 @@ class Painter:
         corners, corner_depths = self._project(view, self._box_corners(world, boxes))
         hulls = _fixed_point(corners)
 
-        nearness = (-np.concatenate([depths.mean(axis=1), corner_depths.mean(axis=1)])).argsort()
-        for i in nearness.tolist():
+        distance = np.concatenate([depths.mean(axis=1), corner_depths.mean(axis=1)])
+        for i in (-distance).argsort().tolist():
             if i >= len(rods.ids):
                 box = i - len(rods.ids)
                 _fill(canvas, hulls[box], boxes.colours[box])
@@ -113,8 +117,6 @@ class Painter:
             if self._is_thick[i]:
                 for x, y, radius in caps[i]:
                     cv2.circle(canvas, (x, y), radius, rods.colours[i], -1, cv2.LINE_8, SHIFT)
-        for channel in range(3):
-            cv2.extractChannel(canvas, channel, out[channel])
 
     def _camera(self, world: World, eye: Points, look_at: Points, furniture: _Shapes) -> _Camera:
         forward = (look_at - eye) / np.linalg.norm(look_at - eye)
