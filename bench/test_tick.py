@@ -16,7 +16,7 @@ from figures import report
 
 from rt import clock
 from rt.config import Config
-from rt.config_load import load_config
+from rt.config.load import load_config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Tick
 from rt.options import parse

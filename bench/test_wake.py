@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from figures import report
 
-from rt.config_load import load_config
+from rt.config.load import load_config
 from rt.cores import divide
 from rt.options import parse
 from rt.robots.sim.robot import rings

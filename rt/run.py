@@ -11,7 +11,7 @@ import msgspec
 from rt import cores
 from rt.board import Board
 from rt.config import Config
-from rt.config_load import load_config
+from rt.config.load import load_config
 from rt.console import Console, progress, realtime_report
 from rt.errors import ConfigError, RtError
 from rt.infer.policy_config import declared_dims, load_policy_config

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rt import config_load
 from rt.config import Config
-from rt.config_load import PARAMS_FILE, TOPICS_FILE, Loaded, load_config
+from rt.config import load as config_load
+from rt.config.load import PARAMS_FILE, TOPICS_FILE, Loaded, load_config
 from rt.errors import ConfigError
 from rt.options import parse
 

@@ -14,8 +14,8 @@ import yaml
 from config_folder import HANDS, SHIPPED, Folder, load, load_set
 from config_folder import copied_folder as copied_folder
 
-from rt import config_load
 from rt.config import decode_config, encode_config
+from rt.config import load as config_load
 from rt.errors import ConfigError
 
 # What is shipped, and what is derived from it.
@@ -88,7 +88,7 @@ def test_what_crosses_is_checked_again() -> None:
 
 def test_loading_imports_no_torch_opencv_or_ros() -> None:
     code = (
-        "import sys; from rt.options import parse; from rt.config_load import load_config;"
+        "import sys; from rt.options import parse; from rt.config.load import load_config;"
         "load_config(parse(['--robot', 'igris_b']));"
         "sys.exit(', '.join({'torch', 'cv2', 'rclpy', 'mujoco'} & set(sys.modules)) or 0)"
     )
@@ -214,7 +214,7 @@ def test_an_installed_package_brings_its_own_configs(
 ) -> None:
     package = tmp_path / "rt"
     package.mkdir()
-    monkeypatch.setattr(config_load, "__file__", str(package / "config_load.py"))
+    monkeypatch.setattr(config_load, "__file__", str(package / "config" / "load.py"))
     assert config_load.configs_folder() == tmp_path / "configs"
     (package / "_configs").mkdir()
     assert config_load.configs_folder() == package / "_configs"

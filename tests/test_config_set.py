@@ -7,7 +7,7 @@ import pytest
 from config_folder import Folder, load, load_set, refusal
 from config_folder import copied_folder as copied_folder
 
-from rt.config_load import PARAMS_FILE
+from rt.config.load import PARAMS_FILE
 
 
 def test_set_changes_one_value_and_leaves_the_others() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rt.config_words import nearest
+from rt.config.words import nearest
 from rt.errors import ConfigError, PolicyError
 from rt.infer import policies
 from rt.infer.checkpoint import load_checkpoint

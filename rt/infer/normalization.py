@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import numpy as np
 
-from rt.config_files import convert, read_mapping
+from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, PolicyError, RtError
 
 Mode = Literal["z-score", "quantile"]

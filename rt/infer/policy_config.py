@@ -22,8 +22,8 @@ import msgspec
 from msgspec import Meta
 
 from rt.config import Io
-from rt.config_files import convert, read_mapping
-from rt.config_words import describe
+from rt.config.files import convert, read_mapping
+from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")

@@ -16,7 +16,7 @@ from rt.config import (
     RuntimeParams,
     RuntimeTopics,
 )
-from rt.config_words import nearest
+from rt.config.words import nearest
 from rt.errors import ConfigError
 
 _count = itertools.count()

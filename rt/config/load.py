@@ -8,10 +8,18 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from rt.config import Config, RobotConfig, RunOptions, RuntimeParams, RuntimeTopics, Sources, Topic
-from rt.config_files import convert, read_mapping
-from rt.config_set import Override, apply, parse_overrides
-from rt.config_words import nearest
+from rt.config.files import convert, read_mapping
+from rt.config.overrides import Override, apply, parse_overrides
+from rt.config.schema import (
+    Config,
+    RobotConfig,
+    RunOptions,
+    RuntimeParams,
+    RuntimeTopics,
+    Sources,
+    Topic,
+)
+from rt.config.words import nearest
 from rt.errors import ConfigError
 
 PARAMS_FILE = "inference_runtime_params.json"
@@ -68,7 +76,7 @@ def load_config(arguments: argparse.Namespace) -> Loaded:
 
 def configs_folder() -> Path:
     """The shipped `configs/`: inside an installed package, else beside it in the repository."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "_configs"
     return installed if installed.is_dir() else package.parent / "configs"
 

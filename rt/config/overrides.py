@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import yaml
 
-from rt.config import RobotConfig, RunOptions, RuntimeParams, RuntimeTopics
-from rt.config_files import convert, parse_yaml
-from rt.config_words import describe, dotted, nearest
+from rt.config.files import convert, parse_yaml
+from rt.config.schema import RobotConfig, RunOptions, RuntimeParams, RuntimeTopics
+from rt.config.words import describe, dotted, nearest
 from rt.errors import ConfigError
 
 T = TypeVar("T")

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rt.config_words import Key, dotted, nearest
+from rt.config.words import Key, dotted, nearest
 from rt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rt.config import Config, JointGroup
+    from rt.config.schema import Config, JointGroup
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes a part of a ring's name

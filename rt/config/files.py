@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from rt.config_words import Key, describe, dotted, explain
+from rt.config.words import Key, describe, dotted, explain
 from rt.errors import ConfigError
 
 T = TypeVar("T")

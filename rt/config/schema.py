@@ -1,7 +1,7 @@
 """Configuration: frozen structs, read once, cross-checked, then handed to every process as JSON.
 
 Files and people speak degrees and policy rows; `Config`'s properties speak radians and ticks.
-`rt.config_load` reads the files, `rt.config_check` does the cross-checks.
+`rt.config.load` reads the files, `rt.config.check` does the cross-checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from rt.config_check import check
+from rt.config.check import check
 from rt.errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
