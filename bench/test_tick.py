@@ -19,7 +19,7 @@ from rt.config import Config
 from rt.config.load import load_config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Tick
-from rt.options import parse
+from rt.launcher.options import parse
 from rt.records import Hold
 from rt.robots.sim.robot import SimRobot, rings
 from rt.session import Session, ring_table

@@ -24,7 +24,7 @@ from figures import report
 
 from rt.config.load import load_config
 from rt.cores import divide
-from rt.options import parse
+from rt.launcher.options import parse
 from rt.robots.sim.robot import rings
 from rt.session import Session, ring_table
 

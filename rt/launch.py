@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 
-from rt.interrupt import Interrupt
+from rt.launcher.interrupt import Interrupt
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0: ended in order; 2: a mistake, told in one sentence."""
     interrupt = Interrupt()
-    from rt.run import launch
+    from rt.launcher.run import launch
 
     return launch(argv, interrupt)
 

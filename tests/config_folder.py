@@ -15,7 +15,7 @@ from rt.config import Config
 from rt.config import load as config_load
 from rt.config.load import PARAMS_FILE, TOPICS_FILE, Loaded, load_config
 from rt.errors import ConfigError
-from rt.options import parse
+from rt.launcher.options import parse
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 LEFT = "/observation/joint_pos/left"

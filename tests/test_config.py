@@ -88,7 +88,7 @@ def test_what_crosses_is_checked_again() -> None:
 
 def test_loading_imports_no_torch_opencv_or_ros() -> None:
     code = (
-        "import sys; from rt.options import parse; from rt.config.load import load_config;"
+        "import sys; from rt.launcher.options import parse; from rt.config.load import load_config;"
         "load_config(parse(['--robot', 'igris_b']));"
         "sys.exit(', '.join({'torch', 'cv2', 'rclpy', 'mujoco'} & set(sys.modules)) or 0)"
     )

@@ -21,7 +21,8 @@ def imported_by(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["rt.control.process", "rt.robots.sim.robot", "rt.run", "rt.inspect", "rt.command"]
+    "module",
+    ["rt.control.process", "rt.robots.sim.robot", "rt.launcher.run", "rt.inspect", "rt.command"],
 )
 def test_nothing_heavy_is_imported_outside_inference(module: str) -> None:
     assert imported_by(module) & HEAVY == set()

@@ -112,7 +112,7 @@ def test_killed_simulator_is_restarted() -> None:
 
 
 def test_stalled_inference_is_killed_and_restarted_while_control_holds() -> None:
-    with Launched("stall", "--set", "params.inference_timeout_s=1.5") as run:
+    with Launched("stall", "--set", "params.inference_timeout_s=4") as run:
         run.when_chunks(1)
         victim = run.pid("inference")
         os.kill(victim, signal.SIGSTOP)

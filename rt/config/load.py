@@ -34,7 +34,7 @@ class Loaded(NamedTuple):
 
 
 def load_config(arguments: argparse.Namespace) -> Loaded:
-    """The configuration of one run; `arguments` as `rt.options.parse` returns them.
+    """The configuration of one run; `arguments` as `rt.launcher.options.parse` returns them.
 
     Priority: a flag of its own, then `--set`, then the files. Raises ConfigError naming the file
     or flag, the key, what was expected, what came and how to mend it.

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 
-from rt.board import Board
 from rt.child import Status
-from rt.console import Console, progress
 from rt.control.process import open_loop, stop_robot
 from rt.control.ticker import Ticker
 from rt.infer.process import open_pipeline
-from rt.interrupt import Interrupt, Interrupted
+from rt.launcher.board import Board
+from rt.launcher.console import Console, progress
+from rt.launcher.interrupt import Interrupt, Interrupted
+from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
 from rt.robots.robot import open_robot
 from rt.session import Lock
-from rt.supervisor import Supervisor
 
 LOOK_EVERY_S = 0.05
 

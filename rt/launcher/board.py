@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from rt.console import Console, status_line, summary
+from rt.launcher.console import Console, status_line, summary
+from rt.launcher.supervisor import Supervisor
 from rt.snapshot import Snapshots
 from rt.statistics import TickStatistics
-from rt.supervisor import Supervisor
 
 SHOW_EVERY = 5  # looks between two status lines
 

@@ -9,16 +9,16 @@ import time
 import msgspec
 
 from rt import cores
-from rt.board import Board
 from rt.config import Config
 from rt.config.load import load_config
-from rt.console import Console, progress, realtime_report
 from rt.errors import ConfigError, RtError
 from rt.infer.policy_config import declared_dims, load_policy_config
-from rt.interrupt import Interrupt
-from rt.options import parse
+from rt.launcher.board import Board
+from rt.launcher.console import Console, progress, realtime_report
+from rt.launcher.interrupt import Interrupt
+from rt.launcher.options import parse
+from rt.launcher.supervisor import Child, Supervisor
 from rt.robots.robot import find_backend
-from rt.supervisor import Child, Supervisor
 
 LOOK_S = 0.05  # between two looks at the children
 
@@ -98,7 +98,9 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
             if not wait_until(helper, "running", supervisor, console, interrupt):
                 return
         if config.run.algorithm == "sequential":
-            from rt.run_sequential import run_sequential  # the policy, and torch, in this process
+            from rt.launcher.sequential import (
+                run_sequential,  # the policy, and torch, in this process
+            )
 
             run_sequential(supervisor, console, interrupt)
             return

@@ -1,0 +1,1 @@
+"""What `rt.launch` does: options, supervisor, the children in order, status line, summary."""
