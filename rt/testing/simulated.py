@@ -162,7 +162,8 @@ class SimulatedRun:
         self.looked.append(record)
         if not self.algorithm.due(record):
             return False
-        plan = self.algorithm.plan(record)
+        with np.errstate(invalid="ignore", over="ignore"):  # the chunk in use may hold nonsense
+            plan = self.algorithm.plan(record)
         self.plans.append(plan)
         observation: dict[str, Any] = {"proprio": np.asarray(record["state"], np.float32)[None]}
         try:
