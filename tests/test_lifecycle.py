@@ -230,7 +230,7 @@ def test_inspect_maps_everything_read_only_and_its_death_goes_unnoticed() -> Non
             assert after["tick_stats"]["robot_faults"] == before["tick_stats"]["robot_faults"]
         finally:
             watcher.kill()
-            watcher.wait()
+            watcher.communicate()
         assert run.stop() == 0, run.output
 
 
