@@ -261,14 +261,14 @@ def test_after_a_chunk_that_was_dropped_it_plans_again(simulate: Simulate, fault
         return chunk[:-1]
 
     policy = ScriptedPolicy(action_chunk_size=H, action_dim=2, script=script)
-    run = simulated(simulate, delay=lambda n: 1.5, policy=policy)
+    run = simulated(simulate, delay=lambda n: 3.5 if n == 2 else 1.5, policy=policy)
     tick_until(run, 5)
     check_ticks(run)
     assert run.dropped == 1
     assert run.plans[3].previous_chunk == run.plans[2].previous_chunk == 1
     assert run.plans[3].s == run.plans[2].s + 2
-    assert [p.previous_d_counted for p in run.plans[2:4]] == [2, 2], "one delay, counted once"
-    assert run.plans[4].d == 2
+    assert [p.previous_d_counted for p in run.plans[2:4]] == [4, 4]
+    assert run.algorithm.late == 1, "that delay counts once, however often it is told"
 
 
 def test_a_restarted_inference_goes_on_from_the_newest_chunk(simulate: Simulate) -> None:
@@ -326,6 +326,18 @@ def test_sequential_executes_a_period_of_rows_then_stands_still_and_plans(
     expected = [(c, float(row)) for c in range(len(executed)) for row in rows]
     np.testing.assert_allclose(executed, expected[: len(executed)])
     assert all(plan.cold and plan.d == 0 for plan in run.plans)
+
+
+def test_sequential_waits_for_a_chunk_that_is_still_to_come(simulate: Simulate) -> None:
+    run = sequential(simulate)
+    run.tick(6)
+    plan, actions, record = run.plans[0], run.chunks[0]["actions"], run.ticks[-1].copy()
+    run.algorithm.published(plan, 0, plan.obs_tick + 2, plan.obs_tick + 1, actions)
+    for hold in (Hold.NO_CHUNK, Hold.NOT_DUE, Hold.EXPIRED):
+        record["hold"], record["tick"] = hold, plan.obs_tick + 1
+        assert not run.algorithm.due(record)
+        record["tick"] = plan.obs_tick + 2
+        assert run.algorithm.due(record)
 
 
 def test_sequential_counts_the_ticks_missed_as_planning_not_as_overruns(
