@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from launched import ROOT, SHM, run_module, segments, unique_session
+from launched import ROOT, SHM, WITHOUT_RIGHTS, run_module, segments, unique_session
 
 from rt import records
 from rt.session import ring_name
@@ -176,3 +177,24 @@ def test_a_session_name_is_checked() -> None:
     assert ended.returncode == 2
     assert "../evil" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_require_rt_without_the_rights_names_what_is_missing_and_its_remedy() -> None:
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv, to give the rights up")
+    session = unique_session("nort")
+    ended = subprocess.run(
+        [
+            *WITHOUT_RIGHTS,
+            *(sys.executable, "-m", "rt.launch", "--robot", "igris_b"),
+            *("--session", session, "--require_rt"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2, ended
+    assert "Traceback" not in ended.stderr
+    assert "scheduler" in ended.stderr
+    assert "rtprio" in ended.stderr
+    assert segments(session) == []

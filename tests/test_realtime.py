@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from launched import ROOT
+from launched import ROOT, WITHOUT_RIGHTS
 
 ENTER = """
 import json, os, sys
@@ -73,10 +73,9 @@ def test_children_do_not_inherit_real_time() -> None:
 def test_what_is_not_granted_names_its_remedy_and_is_an_error_where_required() -> None:
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv, to give the rights up")
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
-    grants = enter(before=nobody)["grants"]
+    grants = enter(before=WITHOUT_RIGHTS)["grants"]
     assert not grants["scheduler"]["ok"]
     assert "rtprio" in grants["scheduler"]["remedy"]
-    refused = enter("require", before=nobody)["error"]
+    refused = enter("require", before=WITHOUT_RIGHTS)["error"]
     assert "--require_rt" in refused
     assert "scheduler" in refused
