@@ -118,7 +118,7 @@ def test_the_vjp_is_the_derivative_also_under_inference_mode(model: FlowModel) -
     with torch.no_grad():
         for weight in double.parameters():
             weight += 0.1 * torch.randn_like(weight)
-    tau, context = torch.full((1,), 0.4).double(), torch.randn(1, 128 + 3).double()
+    tau, context = torch.full((1,), 0.4).double(), torch.randn(1, 128).double()
     x, direction, cotangent = torch.randn(3, 1, 10, 2).double()
 
     def velocity(x: Tensor) -> Tensor:

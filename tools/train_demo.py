@@ -48,7 +48,7 @@ DEMOS_PER_TASK = 8
 ROWS_BETWEEN_SAMPLES = 3
 OBSERVATIONS = 128  # per training step
 DRAWS = 2  # of noise and tau, per observation
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 SCENE_MIDDLE_M = np.array([0.47, -0.25, 0.325, -0.265])  # target x and y, post x and y
 SCENE_UNIT_M = 0.05
 SCENE_WEIGHT = 0.3  # of telling the scene, beside flow matching's loss
@@ -150,8 +150,7 @@ def train(samples: Samples, stats: Stats, minutes: float) -> FlowModel:
         chosen = torch.randint(len(states), (OBSERVATIONS,))
         context = model.encode(observe(states[chosen], samples.images[chosen]))
         loss = flow_loss(model, context, actions[chosen])
-        told = tell(context[:, : PARAMS["context_dim"]])
-        scene_loss = (told - samples.scenes[chosen]).square().mean()
+        scene_loss = (tell(context) - samples.scenes[chosen]).square().mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss + SCENE_WEIGHT * scene_loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -68,9 +68,6 @@ class FlowModel(nn.Module):
         tokens = action_horizon // rows_per_token
         self.embed = nn.Linear(rows_per_token * action_dim, width)
         self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.anchor = nn.Linear(state_dim, action_dim)  # a chunk starts near where the robot is
-        nn.init.eye_(self.anchor.weight)
-        nn.init.zeros_(self.anchor.bias)
         self.time = nn.Sequential(
             nn.Linear(32, context_dim), nn.SiLU(), nn.Linear(context_dim, context_dim)
         )
@@ -81,14 +78,15 @@ class FlowModel(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def encode(self, observation: dict[str, Tensor]) -> Tensor:
-        """What `velocity` needs to know of an observation, (B, context_dim + state_dim) float32.
+        """What `velocity` needs to know of an observation, (B, context_dim) float32.
 
         `observation`: "proprio" (B, history, state_dim) float32, normalised, newest last; each
         camera (B, num_img_obs, 3, height, width) uint8.
         """
         state = observation["proprio"][:, -1]
         seen = [eye(self.shrink(observation[name])) for name, eye in self.eyes.items()]
-        return torch.cat([self.context(torch.cat([*seen, state], dim=-1)), state], dim=-1)
+        context: Tensor = self.context(torch.cat([*seen, state], dim=-1))
+        return context
 
     def shrink(self, images: Tensor) -> Tensor:
         """(B, n, 3, height, width) uint8 to (B, 3 n, image_height, image_width) in -1..1."""
@@ -104,14 +102,12 @@ class FlowModel(nn.Module):
 
     def clean(self, context: Tensor, x: Tensor, tau: Tensor) -> Tensor:
         """(B, H, A): the network's guess of the actions at tau = 1."""
-        told, state = context[..., : -self.state_dim], context[..., -self.state_dim :]
-        condition = told + self.time(fourier(tau))
+        condition = context + self.time(fourier(tau))
         tokens = self.embed(x.reshape(x.shape[0], self.place.shape[0], -1)) + self.place
         for block in self.blocks:
             tokens = block(tokens, condition)
         guess: Tensor = self.head(self.norm(tokens)).reshape(x.shape)
-        anchor: Tensor = self.anchor(state)[:, None]
-        return guess + anchor
+        return guess
 
 
 class KeypointEye(nn.Module):
