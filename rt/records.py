@@ -45,6 +45,7 @@ class Hold(IntEnum):
     NO_STATE = 6  # the robot has not reported a fresh, finite state
     PAUSED = 7  # the operator paused
     STOPPED = 8  # the session is ending
+    NOT_SENT = 9  # the robot's driver refused the command: it keeps the one before
 
 
 class Order(IntEnum):

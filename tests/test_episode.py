@@ -313,3 +313,15 @@ def test_an_episode_of_length_0_does_not_end(simulate: Simulate) -> None:
     run = simulate(config((WIDE_OPEN,), episode_ticks=0))
     run.tick(2000)
     assert run.ticks[-1]["episodes"] == 0
+
+
+def test_a_pause_costs_the_episode_no_time(simulate: Simulate) -> None:
+    run: SimulatedRun = simulate(config(episode_ticks=20), delay=lambda n: 1.5)
+    began = run_until(run, Phase.RUN)["tick"]
+    run.tick(5)
+    run.order(Order.PAUSE)
+    run.tick(100)
+    run.order(Order.RESUME)
+    run_until(run, Phase.INITIAL_POSE)
+    running = [r for r in run.ticks if r["tick"] >= began and r["phase"] == Phase.RUN]
+    assert len(running) == 20

@@ -249,6 +249,17 @@ def test_a_driver_that_raises_is_counted_and_never_ends_the_loop(
     assert run.ticks[-1]["hold"] == Hold.NONE
 
 
+def test_a_command_that_the_driver_refused_is_recorded_as_not_sent(simulate: Simulate) -> None:
+    run = executing(simulate)
+    before = run.ticks[-1]
+    run.robot.raising = {"send"}
+    record = run.tick()
+    assert record["hold"] == Hold.NOT_SENT
+    assert record["row"] == -1
+    assert record["holds"] == before["holds"] + 1
+    np.testing.assert_array_equal(record["command"], before["command"])
+
+
 @pytest.mark.parametrize("method", ["hold", "prepare_episode"])
 def test_a_driver_that_raises_between_episodes_is_counted_too(
     simulate: Simulate, method: str

@@ -35,6 +35,7 @@ class Episode:
         self._began_tick = 0
         self._arrived_tick = -1
         self._paused_phase = Phase.RUN
+        self._paused_tick = 0
 
     def obey(self, order: Order, text: bytes, k: int) -> Answer:
         """Take one order from the operator at tick `k`."""
@@ -42,9 +43,11 @@ class Episode:
             self.phase = Phase.STOPPED
         elif order is Order.PAUSE and self.phase in (Phase.RUN, Phase.INITIAL_POSE):
             self._paused_phase, self.phase = self.phase, Phase.PAUSED
+            self._paused_tick = k
         elif order is Order.RESUME and self.phase is Phase.PAUSED:
             self.phase = self._paused_phase
             self.valid_from = k
+            self._began_tick += k - self._paused_tick  # a pause costs the episode no time
         elif order is Order.SUCCESS and self.phase is Phase.RUN:
             self.end(success=True)
         elif order is Order.NEXT_EPISODE and self.phase is Phase.RUN:

@@ -73,8 +73,7 @@ class ControlLoop:
         """
         fresh = self._sense(tick.t_wake)
         self._obey(tick.k)
-        hold = self._choose(tick, fresh)
-        self._act(hold)
+        hold = self._act(self._choose(tick, fresh))
         self.recorder.skip(skipped, planning)
         self.recorder.publish(tick, hold, self.episode, self.swap)
 
@@ -158,15 +157,18 @@ class ControlLoop:
         except Exception:
             self.recorder.robot_faults += 1
 
-    def _act(self, hold: Hold) -> None:
-        """Limit and send; or hold. A robot that was never commanded is left as it is."""
+    def _act(self, hold: Hold) -> Hold:
+        """Limit and send; or hold. A robot that was never commanded is left as it is.
+
+        Returns `hold`, or NOT_SENT when the driver refused the command.
+        """
         if hold is Hold.NONE:
             self.recorder.limited = self.limits.apply(self._target, self._last, self._command)
         else:
             self.recorder.limited = 0
             self._target[:] = self._command[:] = self._last
         if self.dry_run or (hold is not Hold.NONE and not self._sent):
-            return
+            return hold
         try:
             if hold is Hold.NONE:
                 self.robot.send(self._command)
@@ -174,6 +176,8 @@ class ControlLoop:
                 self.robot.hold(self._command)
         except Exception:
             self.recorder.robot_faults += 1
-            return
+            self._command[:] = self._last
+            return Hold.NOT_SENT if hold is Hold.NONE else hold
         self._last[:] = self._command
         self._sent = True
+        return hold
