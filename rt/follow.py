@@ -26,7 +26,7 @@ class Followed:
     def __init__(self, session: Session) -> None:
         self.statistics = TickStatistics(session.reader("tick"))
         self._chunks = session.reader("chunk")
-        self._chunk = self._chunks.buffer()
+        self._newest_chunks = np.zeros(self._chunks.slots - 4, self._chunks.dtype)
         self._ticks: list[NDArray[Any]] = []
         self.published: dict[int, NDArray[Any]] = {}
 
@@ -35,11 +35,18 @@ class Followed:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._ticks.append(self.statistics.update().copy())
-            index = self._chunks.read_latest(self._chunk)
-            if index is not None:
-                self.published[index] = self._chunk.copy()
+            self._take_chunks()
             time.sleep(0.01)
         return np.concatenate(self._ticks)
+
+    def _take_chunks(self) -> None:
+        """Also those that were published before we came, or while we slept."""
+        seen = max(self.published, default=-1) + 1
+        new = min(self._chunks.head - seen, len(self._newest_chunks))
+        index = self._chunks.read_window(self._newest_chunks, new) if new > 0 else None
+        if index is not None:
+            for i in range(new):
+                self.published[index + 1 - new + i] = self._newest_chunks[i].copy()
 
 
 @contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.follow import launched
-from rt.records import Hold
+from rt.records import Hold, Phase
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -38,10 +39,13 @@ def most_moved(ticks: NDArray[Any]) -> int:
 
 
 def draw(axes: Any, ticks: NDArray[Any], chunks: dict[int, Any], title: str) -> None:
-    """Planned rows faint, the command bold, holds shaded; time from the first executed row."""
+    """Planned rows thin, the command bold, standstill shaded; the first episode only."""
+    ticks = ticks[(ticks["episode"] == 1) & (ticks["phase"] == Phase.RUN)]
     begin = int(ticks["tick"][(ticks["row"] >= 0).argmax()])
     joint = most_moved(ticks)
     for index, chunk in chunks.items():
+        if int(chunk["episode"]) != 1:
+            continue
         rows = np.arange(len(chunk["actions"]))
         t = (int(chunk["first_tick"]) + rows - begin) * PERIOD_S
         line = axes.plot(t, np.rad2deg(chunk["actions"][:, joint]), lw=1, alpha=0.55)[0]
@@ -53,13 +57,14 @@ def draw(axes: Any, ticks: NDArray[Any], chunks: dict[int, Any], title: str) -> 
             axes.plot(place, np.rad2deg(ticks["command"][at, joint]), "o", color=line.get_color())
     t = (ticks["tick"] - begin) * PERIOD_S
     axes.plot(t, np.rad2deg(ticks["command"][:, joint]), "k", lw=2, label="commanded")
-    holding = (ticks["hold"] != Hold.NONE) & (t >= 0)
-    low, high = axes.get_ylim()
-    axes.fill_between(t, low, high, where=holding, color="tab:red", alpha=0.15, label="held")
-    axes.set_ylim(low, high)
+    # Held ticks, and those that sequential mode never ran because it was planning.
+    executed = t[ticks["hold"] == Hold.NONE]
+    for start, end in itertools.pairwise(executed):
+        if end - start > 1.5 * PERIOD_S:
+            axes.axvspan(start, end, color="tab:red", alpha=0.15)
     axes.set_ylabel(f"joint {joint}, degrees")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="lower right", fontsize=8)
 
 
 def main() -> None:
@@ -74,7 +79,7 @@ def main() -> None:
         what = f"{algorithm}, inference slowed by {args.delay_ms} ms"
         draw(axes, ticks, chunks, f"{what}: chunks as planned (thin), swaps (dots), command (bold)")
     panels[-1].set_xlabel("seconds since the first executed row")
-    panels[-1].set_xlim(-0.3, args.seconds)
+    panels[-1].set_xlim(-0.1, 4.5)
     figure.savefig(args.out, dpi=110)
 
 
