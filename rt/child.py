@@ -45,6 +45,10 @@ class Status:
         record["detail"] = text[: record["detail"].dtype.itemsize]
         self._ring.write(record)
 
+    def count(self, late: int, dropped: int) -> None:
+        """Inference's counters, published with the next write or beat."""
+        self._record["late"], self._record["dropped"] = late, dropped
+
     def beat(self) -> None:
         """Only the heartbeat."""
         self._record["heartbeat"] = clock.now_ns()

@@ -13,11 +13,10 @@ import time
 from rt import clock
 from rt.cli import end_with_sentence, pick_session, underscored
 from rt.errors import SessionError
-from rt.records import PROMPT_BYTES, Answer, Order, Phase
+from rt.records import ORDER_VALID_S, PROMPT_BYTES, Answer, Order, Phase
 from rt.session import Session
 from rt.shm import Ring
-
-ANSWER_WITHIN_S = 2.0
+from rt.shm.buffers import Record
 
 
 def send(session: Session, order: Order, text: str = "") -> Answer:
@@ -25,27 +24,42 @@ def send(session: Session, order: Order, text: str = "") -> Answer:
 
     Raises SessionError when control does not answer, or the text is too long.
     """
-    encoded = text.encode()
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise SessionError(f"prompt: expected text, got bytes that are none: {text!r}") from None
     if len(encoded) > PROMPT_BYTES:
         raise SessionError(f"prompt: expected at most {PROMPT_BYTES} bytes, got {len(encoded)}")
     with session.reader("tick") as ticks, session.writer("command") as mailbox:
-        _wait_for_answer(session, ticks, mailbox.head - 1)  # an operator killed half way
         record = mailbox.buffer()
+        if order is not Order.STOP:  # which waits for nobody
+            _let_pass(ticks, mailbox, record)
         record["order"], record["t_sent"], record["text"] = order, clock.now_ns(), encoded
         return _wait_for_answer(session, ticks, mailbox.write(record))
 
 
+def _let_pass(ticks: Ring, mailbox: Ring, record: Record) -> None:
+    """Wait until the order before ours, of an operator killed half way, is answered or void."""
+    index = mailbox.read_latest(record)
+    if index is None:
+        return
+    void_at = int(record["t_sent"]) + ORDER_VALID_S * 1e9
+    tick = ticks.buffer()
+    while clock.now_ns() < void_at:
+        if ticks.read_latest(tick) is not None and int(tick["command_index"]) >= index:
+            return
+        time.sleep(0.005)
+
+
 def _wait_for_answer(session: Session, ticks: Ring, index: int) -> Answer:
     record = ticks.buffer()
-    deadline = time.monotonic() + ANSWER_WITHIN_S
+    deadline = time.monotonic() + ORDER_VALID_S
     while time.monotonic() < deadline:
-        if index < 0:
-            return Answer.NONE
         if ticks.read_latest(record) is not None and int(record["command_index"]) >= index:
             return Answer(int(record["command_answer"]))
         time.sleep(0.005)
     raise SessionError(
-        f"session {session.name!r}: control did not answer within {ANSWER_WITHIN_S:g} s: "
+        f"session {session.name!r}: control did not answer within {ORDER_VALID_S:g} s: "
         "see its state with python -m rt.inspect"
     )
 

@@ -30,6 +30,10 @@ def render(s: dict[str, Any]) -> str:
             f"{p['name']:<12}{p['pid']:>8}  {p['state']:<12}{age:>11}  "
             f"{p['scheduler']} {p['priority']}  cpus {cpus}  {p.get('detail', '')}".rstrip()
         )
+    for p in s["processes"]:
+        for g in p.get("realtime", ()):
+            missing = "" if g["ok"] else f"   <-- MISSING: {g['remedy']}"
+            lines.append(f"  {g['name']:<18}asked {g['asked']:<16}got {g['granted']}{missing}")
     lines += [
         "",
         f"tick {s['tick']}   {s['rate_hz']:.2f} Hz   phase {stats['phase']}   hold {stats['hold']}",
@@ -105,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(underscored(argv))
     if args.clean:
         return clean()
+    if not 0 < args.interval < 3600:
+        parser.error(f"--interval: expected seconds between 0 and 3600, got {args.interval}")
     session = Session(pick_session(args.session))
     snapshots = Snapshots(session)
     try:

@@ -14,9 +14,10 @@ from rt.launcher.interrupt import Interrupt
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0: ended in order; 2: a mistake, told in one sentence."""
     interrupt = Interrupt()
+    from rt.cli import end_with_sentence
     from rt.launcher.run import launch
 
-    return launch(argv, interrupt)
+    return end_with_sentence(lambda: launch(argv, interrupt))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Hold(IntEnum):
     PAUSED = 7  # the operator paused
     STOPPED = 8  # the session is ending
     NOT_SENT = 9  # the robot's driver refused the command: it keeps the one before
+    OUT_OF_LIMITS = 10  # never commanded yet, and measured outside the position limits
+    NOT_FOLLOWING = 11  # the robot is too far from what it was commanded: blocked, or let go
 
 
 class Order(IntEnum):
@@ -59,12 +61,16 @@ class Order(IntEnum):
     SUCCESS = 6
 
 
+ORDER_VALID_S = 2.0  # an order that control did not answer within this is void, but for STOP
+
+
 class Answer(IntEnum):
     """Control's answer to an order, in the tick record beside `command_index`."""
 
     NONE = 0
     DONE = 1
     REFUSED = 2  # makes no sense in this phase
+    EXPIRED = 3  # it waited longer than ORDER_VALID_S, and its operator was told that it failed
 
 
 def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
@@ -91,7 +97,7 @@ def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
             # Counters, since the start.
             ("overruns", "i8"),  # due ticks that were skipped because this loop was late
             ("planning", "i8"),  # due ticks skipped because sequential mode was planning
-            ("holds", "i8"),  # ticks held in phase RUN
+            ("holds", "i8"),  # ticks held for any reason but the operator's
             ("moves", "i8"),  # ticks spent on the way to the initial pose
             ("not_finite", "i8"),  # ticks whose row was not finite
             ("expired_chunks", "i8"),  # chunks that arrived after their last row was due
@@ -128,9 +134,6 @@ def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
             ("encode_ns", "i8"),
             ("denoise_ns", "i8"),
             ("publish_ns", "i8"),  # denormalise, check, fill the slot
-            # Counters, since this inference process started.
-            ("late", "i8"),  # chunks whose counted delay exceeded the planned one
-            ("dropped", "i8"),  # chunks not published: wrong shape or not finite
             ("weights", "f4", (horizon,)),  # prefix weights W
             ("actions", "f4", (horizon, action_dim)),
         ]
@@ -150,6 +153,8 @@ STATUS = np.dtype(
         ("state", "S24"),
         ("heartbeat", "i8"),  # ns; 0: this process beats through another ring
         ("progress", "f8"),  # 0..1 while loading and warming up
+        ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
+        ("dropped", "i8"),  # inference: chunks not published: wrong shape or not finite
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )

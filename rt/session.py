@@ -11,6 +11,7 @@ other.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -22,12 +23,18 @@ import numpy as np
 
 from rt import records
 from rt.config import Config, decode_config, encode_config
-from rt.errors import NoSessionError, SegmentMissingError, SessionError, SessionLiveError
+from rt.errors import (
+    NoSessionError,
+    SegmentMissingError,
+    SessionError,
+    SessionLiveError,
+    ShmFullError,
+)
 from rt.shm import Ring
 
 SHM = Path("/dev/shm")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ROLES = ("supervisor", "control")
+LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
 
 
@@ -53,7 +60,14 @@ class Lock:
         """Take the lock. Raises SessionLiveError naming the pid that holds it."""
         self.path = SHM / f"rt.{session}.{role}.lock"
         for attempt in range(20):
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = os.open(self.path, LOCK_FLAGS | os.O_CREAT, 0o600)
+            except PermissionError:
+                owner = self.path.stat().st_uid
+                raise SessionLiveError(
+                    f"session {session!r} belongs to another user (uid {owner}): "
+                    "choose another name with --session NAME"
+                ) from None
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -69,12 +83,25 @@ class Lock:
             # The holder before us may have unlinked the file between our open and our lock:
             # then we hold a file that no one else can see.
             if self._is_at_path(fd):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, str(os.getpid()).encode(), 0)
                 self.fd = fd
+                self._sign()
                 return
             os.close(fd)
         raise SessionLiveError(f"session {session!r}: {self.path.name} changes hands too fast")
+
+    def _sign(self) -> None:
+        """Write our pid, so that whoever is refused can be told."""
+        try:
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            self.release()
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ShmFullError(
+                f"/dev/shm is full: expected room for {self.path.name}: free some, "
+                "e.g. with python -m rt.inspect --clean"
+            ) from None
 
     def _is_at_path(self, fd: int) -> bool:
         try:
@@ -104,11 +131,13 @@ class Lock:
 
 
 def holder(session: str, role: str) -> int | None:
-    """The pid that holds the lock, or None if nobody does."""
+    """The pid that holds the lock; 0: somebody, but who is not to be told; None: nobody."""
     try:
-        fd = os.open(SHM / f"rt.{session}.{role}.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(SHM / f"rt.{session}.{role}.lock", LOCK_FLAGS)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return 0  # another user's: we cannot look, so it may be live
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

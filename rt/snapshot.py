@@ -6,6 +6,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from rt import clock, cores
 from rt.config import Config
-from rt.errors import SegmentMissingError
+from rt.errors import NoSessionError, SegmentMissingError
 from rt.records import Hold, Phase
 from rt.session import Session, holder
 from rt.shm import Ring
@@ -44,6 +45,9 @@ class Snapshots:
                 self.rings[name] = session.reader(name)
             except SegmentMissingError:
                 continue  # the session is ending while we look
+        if not {"tick", "chunk", "status.inference"} <= self.rings.keys():
+            self.close()
+            raise NoSessionError(f"session {session.name!r} is just starting or ending: try again")
         self._statistics = TickStatistics(self.rings["tick"])
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class Snapshots:
                     "pid": int(status["pid"]),
                     "state": status["state"].item().decode(),
                     "heartbeat_age_ms": round((now - beat) / 1e6, 1) if beat else None,
-                    "detail": "" if not int(status["heartbeat"]) else text(status["detail"]),
+                    **_detail(text(status["detail"])),
                 }
             )
         return [{"heartbeat_age_ms": None, **p, **scheduled(int(p["pid"]))} for p in found]
@@ -180,11 +184,12 @@ class Snapshots:
                     "total_ms": round(total / 1e6, 2),
                 }
             )
-        newest = chunks[max(chunks)] if chunks else None
+        status = self.rings["status.inference"].buffer()
+        self.rings["status.inference"].read_latest(status)
         return {
             "published": self.rings["chunk"].head,
-            "late": int(newest["late"]) if newest is not None else 0,
-            "dropped": int(newest["dropped"]) if newest is not None else 0,
+            "late": int(status["late"]),
+            "dropped": int(status["dropped"]),
             "last": last,
         }
 
@@ -201,6 +206,13 @@ class Snapshots:
             "bytes": ring.nbytes,
             "age_ms": age,
         }
+
+
+def _detail(detail: str) -> dict[str, Any]:
+    """Control's detail is its real-time report; the others' are words."""
+    if detail.startswith("["):
+        return {"detail": "", "realtime": json.loads(detail)}
+    return {"detail": detail}
 
 
 def text(value: Any) -> str:

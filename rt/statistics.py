@@ -62,10 +62,15 @@ class TickStatistics:
 
     def update(self) -> NDArray[np.void]:
         """Take in what is new; returns the new records, oldest first."""
-        new = min(self._ticks.head - self._seen, len(self._window))
-        index = self._ticks.read_window(self._window, new) if new > 0 else None
-        if index is None:
-            return self._window[:0]
+        index = None
+        while True:
+            new = min(self._ticks.head - self._seen, len(self._window))
+            if new > 0:
+                index = self._ticks.read_window(self._window, new)
+            if index is None:
+                return self._window[:0]
+            if index + 1 - new <= self._seen or new == len(self._window):
+                break  # else: more were published between the two looks at head; take those too
         window = self._window[:new]
         self.missed += index + 1 - new - self._seen
         self._seen = index + 1

@@ -172,6 +172,44 @@ def test_a_full_dev_shm_is_refused_with_both_figures() -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_dev_shm_without_a_single_page_left_is_refused_too() -> None:
+    full = "mount -t tmpfs -o size=4k tmpfs /dev/shm && echo x > /dev/shm/other"
+    if subprocess.run(["unshare", "-m", "sh", "-c", full], capture_output=True).returncode:
+        pytest.skip("needs the right to mount in a namespace of its own (CAP_SYS_ADMIN)")
+    launch = f"{sys.executable} -m rt.launch --robot igris_b"
+    ended = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{full} && {launch}; echo $?; ls /dev/shm"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.splitlines() == ["2", "other"]
+    assert len(ended.stderr.splitlines()) == 1
+    assert "/dev/shm is full" in ended.stderr
+
+
+def test_real_time_is_not_required_of_sequential_mode() -> None:
+    assert "sequential" in refused("--require_rt", "--inference_algorithm", "sequential")
+
+
+def test_a_policy_slower_than_its_timeout_names_both_figures() -> None:
+    sentence = refused("--inject_delay_ms", "700", "--set", "params.inference_timeout_s=1")
+    assert "inference_timeout_s" in sentence
+    assert "1 s" in sentence
+
+
+def test_a_prompt_that_is_no_text_and_an_interval_that_is_none_are_refused() -> None:
+    for module, *arguments in (
+        ("rt.command", "prompt", b"\xff"),
+        ("rt.inspect", "--watch", "--interval", "-1"),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert ended.returncode in (2, 3)  # 3: no session, which is looked for first
+        assert "Traceback" not in ended.stderr
+
+
 def test_a_session_name_is_checked() -> None:
     ended = run_module("rt.launch", "--robot", "igris_b", "--session", "../evil")
     assert ended.returncode == 2

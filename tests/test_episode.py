@@ -9,7 +9,7 @@ import pytest
 from conftest import Simulate
 
 from rt.control.episode import Episode
-from rt.records import Answer, Hold, Order, Phase
+from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase
 from rt.testing import TWO_ARMS, WIDE_OPEN, FakeClock, FakeRobot, SimulatedRun, config
 
 SETTLE_TICKS = 5  # 0.25 s at 20 Hz
@@ -325,3 +325,17 @@ def test_a_pause_costs_the_episode_no_time(simulate: Simulate) -> None:
     run_until(run, Phase.INITIAL_POSE)
     running = [r for r in run.ticks if r["tick"] >= began and r["phase"] == Phase.RUN]
     assert len(running) == 20
+
+
+@pytest.mark.parametrize("order", [Order.PAUSE, Order.STOP])
+def test_an_order_that_waited_too_long_is_void_but_for_stop(
+    running: SimulatedRun, order: Order
+) -> None:
+    """Its operator was told that it failed: it must not set anything in motion later."""
+    running.order(order)
+    running.clock.advance(int(2 * ORDER_VALID_S * 1e9))
+    record = running.tick()
+    if order is Order.STOP:
+        assert (record["command_answer"], record["phase"]) == (Answer.DONE, Phase.STOPPED)
+    else:
+        assert (record["command_answer"], record["phase"]) == (Answer.EXPIRED, Phase.RUN)

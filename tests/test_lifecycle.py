@@ -60,8 +60,30 @@ def test_a_second_ctrl_c_forces_the_end() -> None:
         control = run.pid("control")
         os.kill(control, signal.SIGSTOP)  # so that stopping in order takes its full second
         run.signal(signal.SIGINT)
+        time.sleep(0.4)  # two at once are one
         run.signal(signal.SIGINT)
-        run.wait()
+        assert run.wait() == 1
+        assert "not shut down" in run.output
+        run.nothing_left()
+
+
+def test_a_terminal_that_hangs_up_several_times_still_ends_it_in_order() -> None:
+    with Launched("hangup") as run:
+        run.when_chunks(1)
+        for _ in range(3):
+            run.signal(signal.SIGHUP)
+        run.signal(signal.SIGTERM)
+        assert run.wait() == 0, run.output
+        assert "killed" not in run.output
+        run.nothing_left()
+
+
+def test_a_control_that_hangs_ends_the_session_and_the_robot_is_said_not_to_be_shut_down() -> None:
+    with Launched("hang") as run:
+        run.when_chunks(1)
+        os.kill(run.pid("control"), signal.SIGSTOP)
+        assert run.wait() == 1, run.output
+        assert "has run no tick" in run.output
         run.nothing_left()
 
 

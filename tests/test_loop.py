@@ -115,8 +115,8 @@ def test_whatever_happens_what_is_sent_is_finite_limited_and_one_step_from_the_l
     assert last["episodes"] > 3
     assert last["robot_faults"] > 20
     assert last["not_finite"] == sum(r["hold"] == Hold.NOT_FINITE for r in run.ticks)
-    running = [r for r in run.ticks if r["phase"] == Phase.RUN]
-    assert last["holds"] == sum(r["hold"] != Hold.NONE for r in running)
+    uncounted = (Hold.NONE, Hold.PAUSED, Hold.STOPPED)
+    assert last["holds"] == sum(r["hold"] not in uncounted for r in run.ticks)
 
 
 # Limits, through the loop.
@@ -135,7 +135,8 @@ def test_the_first_command_starts_from_the_measured_pose(simulate: Simulate) -> 
 
 def test_from_outside_the_limits_it_comes_in_under_the_slew_limit(simulate: Simulate) -> None:
     clock = FakeClock()
-    run = simulate(config((FAR,)), robot=FakeRobot([0.0, 0.0], clock=clock), clock=clock)
+    robot = FakeRobot([0.0, 0.0], clock=clock)
+    run = simulate(config((FAR,), limit_margin_deg=90.0), robot=robot, clock=clock)
     run.tick(30)
     commands = np.array([[0.0, 0.0]] + [s.command for s in run.robot.sent])
     assert np.abs(np.diff(commands, axis=0)).max() <= np.deg2rad(3) * (1 + 1e-12)
@@ -258,6 +259,45 @@ def test_a_command_that_the_driver_refused_is_recorded_as_not_sent(simulate: Sim
     assert record["row"] == -1
     assert record["holds"] == before["holds"] + 1
     np.testing.assert_array_equal(record["command"], before["command"])
+
+
+def test_a_first_pose_far_outside_the_limits_is_never_commanded(simulate: Simulate) -> None:
+    """A glitch, or degrees taken for radians, must not become the first command."""
+    clock = FakeClock()
+    robot = FakeRobot([57.0, 0.2], clock=clock)
+    narrow = JointGroup(name="arm", lower_deg=(-90, -90), upper_deg=(90, 90))
+    run = simulate(config((narrow,)), robot=robot, clock=clock)
+    run.tick(5)
+    assert robot.sent == []
+    assert run.ticks[-1]["hold"] == Hold.OUT_OF_LIMITS
+    assert run.ticks[-1]["holds"] == 5
+    robot.position[:] = 0.1
+    run.tick(2)
+    assert np.abs(robot.sent[0].command - 0.1).max() <= run.config.max_delta_rad_per_tick.max()
+
+
+def blocked(simulate: Simulate, **overrides: Any) -> SimulatedRun:
+    """A robot that does not move, 1 rad from its initial pose."""
+    clock = FakeClock()
+    away = JointGroup(name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), initial_deg=(0.0, 0.0))
+    robot = FakeRobot([1.0, 1.0], clock=clock, share=0.0)
+    run: SimulatedRun = simulate(config((away,), **overrides), robot=robot, clock=clock)
+    run.tick(200)
+    return run
+
+
+def test_a_blocked_robot_has_not_arrived_where_it_was_commanded(simulate: Simulate) -> None:
+    run = blocked(simulate)
+    assert {int(r["phase"]) for r in run.ticks} == {Phase.INITIAL_POSE}
+    assert run.robot.prepared == 0
+
+
+def test_a_command_never_runs_far_ahead_of_a_blocked_robot(simulate: Simulate) -> None:
+    run = blocked(simulate, max_following_error_deg=10.0)
+    step = run.config.initial_delta_rad_per_tick.max()
+    lead = max(np.abs(s.command - 1.0).max() for s in run.robot.sent)
+    assert np.deg2rad(10) < lead <= np.deg2rad(10) + step
+    assert run.ticks[-1]["hold"] == Hold.NOT_FOLLOWING
 
 
 @pytest.mark.parametrize("method", ["hold", "prepare_episode"])

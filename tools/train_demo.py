@@ -45,7 +45,8 @@ WIDTH, HEIGHT = 320, 240  # of a camera's image
 STD_FLOOR_RAD = 0.05  # for joints that hardly move: nothing is divided by almost zero
 
 DEMOS_PER_TASK = 8
-ROWS_BETWEEN_SAMPLES = 3
+EARLY_ROWS = 20  # all of these are samples: here falls the choice of a way round
+ROWS_BETWEEN_SAMPLES = 4  # later
 OBSERVATIONS = 128  # per training step
 DRAWS = 2  # of noise and tau, per observation
 LEARNING_RATE = 2e-3
@@ -92,7 +93,7 @@ def demonstrate(seed: int) -> tuple[NDArray[Any], ...]:
         samples = [
             (world.position, small_views(world, painter), demo.chunk(row, HORIZON), scene)
             for row in demo
-            if row % ROWS_BETWEEN_SAMPLES == offset
+            if row < EARLY_ROWS or row % ROWS_BETWEEN_SAMPLES == offset
         ]
         if world.reached and not world.touched_post:
             kept += samples

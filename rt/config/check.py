@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes a part of a ring's name
-MIN_CONTROL_HZ, MAX_CONTROL_HZ = 0.1, 10_000  # a tick takes a few tens of microseconds
+# A tick takes a few tens of microseconds; and the last one must fit into the second in which a
+# session has to end.
+MIN_CONTROL_HZ, MAX_CONTROL_HZ = 2, 10_000
 
 
 def check(config: Config) -> None:

@@ -111,6 +111,9 @@ class RobotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     joint_groups: tuple[JointGroup, ...]  # one per state key, same order
     initial_speed_deg: Annotated[float, Meta(gt=0)] = 30.0  # per second
     max_state_age_ms: Positive = 200
+    limit_margin_deg: Annotated[float, Meta(ge=0)] = 5.0  # first pose: so far outside is accepted
+    arrival_tolerance_deg: Annotated[float, Meta(gt=0)] = 5.0  # measured, at the initial pose
+    max_following_error_deg: Annotated[float, Meta(gt=0)] | None = None  # None: not watched
     realtime: Realtime = Realtime()
 
 

@@ -19,7 +19,7 @@ from rt.control.limits import Limits, is_finite
 from rt.control.recorder import Recorder
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
-from rt.records import Answer, Hold, Order, Phase
+from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase
 from rt.robots.robot import Robot
 from rt.shm import Ring
 
@@ -49,6 +49,11 @@ class ControlLoop:
         self._order = commands.buffer()
         self._orders_seen = 0
         self._max_state_age_ns = config.robot.max_state_age_ms * 1_000_000
+        robot_config = config.robot
+        margin = np.deg2rad(robot_config.limit_margin_deg)
+        self._first_lower, self._first_upper = bounds[0] - margin, bounds[1] + margin
+        self._tolerance = float(np.deg2rad(robot_config.arrival_tolerance_deg))
+        self._max_error = np.deg2rad(robot_config.max_following_error_deg or np.inf)
         self._initial = config.initial_rad  # NaN where a joint stays where it was measured
         self._goal = np.empty_like(self._initial)
         self._has_goal = False
@@ -72,7 +77,7 @@ class ControlLoop:
         or because sequential mode was planning.
         """
         fresh = self._sense(tick.t_wake)
-        self._obey(tick.k)
+        self._obey(tick)
         hold = self._act(self._choose(tick, fresh))
         self.recorder.skip(skipped, planning)
         self.recorder.publish(tick, hold, self.episode, self.swap)
@@ -95,27 +100,30 @@ class ControlLoop:
             self._last[:] = self._measured
         return True
 
-    def _obey(self, k: int) -> None:
+    def _obey(self, tick: Tick) -> None:
         """Take the operator's newest order, and see whether the episode is over."""
         if self._commands.head != self._orders_seen:
             index = self._commands.read_latest(self._order)
             if index is not None:
                 self._orders_seen = index + 1
-                answer = self._take_order(int(self._order["order"]), k)
+                answer = self._take_order(int(self._order["order"]), tick)
                 self.recorder.command_index, self.recorder.command_answer = index, answer
         try:
             succeeded = self.robot.succeeded()
         except Exception:
             self.recorder.robot_faults += 1
             succeeded = False
-        self.episode.advance(k, succeeded=succeeded)
+        self.episode.advance(tick.k, succeeded=succeeded)
 
-    def _take_order(self, number: int, k: int) -> Answer:
+    def _take_order(self, number: int, tick: Tick) -> Answer:
         try:
             order = Order(number)
         except ValueError:
             return Answer.REFUSED
-        return self.episode.obey(order, self._order["text"].item(), k)
+        # An order from before control started must not set anything in motion now.
+        if tick.t_wake - int(self._order["t_sent"]) > ORDER_VALID_S * 1e9 and order != Order.STOP:
+            return Answer.EXPIRED
+        return self.episode.obey(order, self._order["text"].item(), tick.k)
 
     def _choose(self, tick: Tick, fresh: bool) -> Hold:
         """Write what this tick should command to `_target`, or say why it holds."""
@@ -128,10 +136,20 @@ class ControlLoop:
             return Hold.PAUSED
         if not fresh:
             return Hold.NO_STATE
+        if not self._sent and not self._is_near_limits():
+            return Hold.OUT_OF_LIMITS
+        if np.abs(self._last - self._state).max() > self._max_error:
+            return Hold.NOT_FOLLOWING
         if phase is Phase.INITIAL_POSE and not self._approach_initial_pose(tick):
             return Hold.NONE
         self.swap.take_newest(tick.k, self.episode.number, self.episode.valid_from)
         return self.swap.target(tick.k, self._target)
+
+    def _is_near_limits(self) -> bool:
+        """Whether the measured pose is one that limits can start from: a glitch, or degrees taken
+        for radians, must not become the first command."""
+        inside = (self._state >= self._first_lower) & (self._state <= self._first_upper)
+        return bool(inside.all())
 
     def _approach_initial_pose(self, tick: Tick) -> bool:
         """One step toward the initial pose. True when an episode begins with this tick."""
@@ -142,7 +160,7 @@ class ControlLoop:
             np.clip(self._goal, self.limits.lower, self.limits.upper, out=self._goal)
             self._has_goal = True
         self.approach.apply(self._goal, self._last, self._target)
-        if self.dry_run or (self._target == self._goal).all():
+        if self.dry_run or self._is_at_goal():
             if self.episode.arrived(tick.k):
                 self._prepare_episode()
             if self.episode.settled(tick.k):
@@ -150,6 +168,12 @@ class ControlLoop:
                 self._has_goal = False
                 return True
         return False
+
+    def _is_at_goal(self) -> bool:
+        """Commanded there, and measured there."""
+        if not (self._target == self._goal).all():
+            return False
+        return bool(np.abs(self._state - self._goal).max() <= self._tolerance)
 
     def _prepare_episode(self) -> None:
         try:

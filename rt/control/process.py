@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -22,6 +24,17 @@ from rt.robots.robot import Robot, open_robot
 from rt.session import Lock, Session
 
 
+@contextmanager
+def connected(config: Config, session: Session) -> Iterator[Robot]:
+    """The session's robot, connected; shut down whatever happens."""
+    robot = open_robot(config, session)
+    robot.connect()
+    try:
+        yield robot
+    finally:
+        robot.shutdown()
+
+
 def open_loop(config: Config, session: Session, robot: Robot) -> ControlLoop:
     """The control loop on the session's rings."""
     return ControlLoop(
@@ -33,13 +46,12 @@ def open_loop(config: Config, session: Session, robot: Robot) -> ControlLoop:
     )
 
 
-def stop_robot(loop: ControlLoop, ticker: Ticker) -> None:
-    """One last tick, which holds; then the robot is left safe."""
+def hold_at_last(loop: ControlLoop, ticker: Ticker) -> None:
+    """One last tick, which holds."""
     loop.stopping = True
     tick = ticker.wait()
     if tick is not None:
         loop.tick(tick, skipped=ticker.skipped)
-    loop.robot.shutdown()
 
 
 def run(session: Session, status: Status) -> None:
@@ -54,21 +66,20 @@ def run(session: Session, status: Status) -> None:
     status.write("connecting", beat=False)
     config = session.config()
     with Lock(session.name, "control"):
-        robot = open_robot(config, session)
-        robot.connect()
-        loop = open_loop(config, session, robot)
-        grants = realtime.enter(
-            config.robot.realtime, config.run.control_core, require=config.run.require_rt
-        )
-        ticker = Ticker(config.period_ns, spin_ns=config.robot.realtime.spin_us * 1000)
-        status.write("running", detail=msgspec.json.encode(grants), beat=False)
-        try:
+        if stop:  # our supervisor died before we touched the robot
+            return
+        with connected(config, session) as robot:
+            loop = open_loop(config, session, robot)
+            grants = realtime.enter(
+                config.robot.realtime, config.run.control_core, require=config.run.require_rt
+            )
+            ticker = Ticker(config.period_ns, spin_ns=config.robot.realtime.spin_us * 1000)
+            status.write("running", detail=msgspec.json.encode(grants), beat=False)
             while not stop and loop.episode.phase is not Phase.STOPPED:
                 tick = ticker.wait(lambda: stop)
                 if tick is not None:
                     loop.tick(tick, skipped=ticker.skipped)
-        finally:
-            stop_robot(loop, ticker)
+            hold_at_last(loop, ticker)
 
 
 if __name__ == "__main__":

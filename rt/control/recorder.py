@@ -9,6 +9,8 @@ from rt.control.ticker import Tick
 from rt.records import Answer, Hold, Phase
 from rt.shm import Ring
 
+ORDERED = (Hold.PAUSED, Hold.STOPPED)  # what an operator wanted is not counted as a hold
+
 
 class Recorder:
     """Counts what happens, and writes the one record of it.
@@ -34,15 +36,14 @@ class Recorder:
 
     def publish(self, tick: Tick, hold: Hold, episode: Episode, swap: Swap) -> None:
         """Count this tick and write its record."""
-        running = episode.phase is Phase.RUN
-        executing = running and hold is Hold.NONE
+        executing = hold is Hold.NONE and episode.phase is Phase.RUN
         if executing:
             swap.used(tick.k)
-        elif running:
-            self._holds += 1
-            self._not_finite += hold is Hold.NOT_FINITE
         elif hold is Hold.NONE:
             self._moves += 1
+        elif hold not in ORDERED:
+            self._holds += 1
+            self._not_finite += hold is Hold.NOT_FINITE
         record = self.record
         record["tick"], record["t_due"], record["t_wake"] = tick
         record["episode"] = episode.number

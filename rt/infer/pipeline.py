@@ -86,6 +86,11 @@ class Pipeline:
             )
             self._chunk["mode"] = self._algorithm.mode.encode()
 
+    @property
+    def late(self) -> int:
+        """Chunks whose counted delay exceeded the planned one."""
+        return self._algorithm.late
+
     def warm_up(self, runs: int = 3) -> float:
         """Run the path that will be used, on an example observation; returns seconds per chunk.
 
@@ -111,6 +116,12 @@ class Pipeline:
                 f"warm-up, but action_chunk_size {params.action_chunk_size} - "
                 f"min_num_actions_executed {s} leaves {params.action_chunk_size - s} rows: lower "
                 "min_num_actions_executed or HZ, or take a faster policy"
+            )
+        if 2 * seconds > params.inference_timeout_s:
+            raise PolicyError(
+                f"a chunk takes {seconds:.1f} s in warm-up, but inference_timeout_s is "
+                f"{params.inference_timeout_s:g} s, after which an inference counts as stalled: "
+                "set it to at least twice what a chunk takes"
             )
         return seconds
 
@@ -179,7 +190,6 @@ class Pipeline:
         latency = getattr(self._policy, "latency", {})
         chunk["encode_ns"] = latency.get("encode_ns", 0)
         chunk["denoise_ns"] = latency.get("denoise_ns", t_inferred - t_observed)
-        chunk["late"], chunk["dropped"] = self._algorithm.late, self.dropped
         chunk["weights"] = self._weights(plan)
         chunk["actions"] = actions
         now = clock.now_ns()

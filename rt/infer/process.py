@@ -93,6 +93,7 @@ def run(session: Session, status: Status) -> None:
     while True:
         if ticks.next():
             pipeline.step(ticks.record)
+        status.count(pipeline.late, pipeline.dropped)
         status.write("ready", detail=pipeline.observer.waiting_for or pipeline.problem)
 
 

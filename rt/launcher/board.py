@@ -21,6 +21,8 @@ class Board:
         self._ticks = supervisor.session.reader("tick")
         self._chunks = supervisor.session.reader("chunk")
         self._chunk = self._chunks.buffer()
+        self._inference = supervisor.session.reader("status.inference")
+        self._status = self._inference.buffer()
         self._statistics = TickStatistics(self._ticks)
         self._looks = 0
         duration = supervisor.config.run.duration_s
@@ -38,7 +40,9 @@ class Board:
             return
         self._statistics.update()
         chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
-        self._console.show(status_line(self._statistics, chunk), time.monotonic())
+        self._inference.read_latest(self._status)
+        line = status_line(self._statistics, chunk, int(self._status["dropped"]))
+        self._console.show(line, time.monotonic())
 
     def close(self) -> None:
         """Take in the last ticks and print the summary."""

@@ -63,13 +63,13 @@ def progress(name: str, state: str, share: float, detail: str) -> str:
     return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}: {detail}"
 
 
-def status_line(statistics: TickStatistics, chunk: Any) -> str:
+def status_line(statistics: TickStatistics, chunk: Any, dropped: int) -> str:
     """Tick rate, p99 wake error, overruns, holds, chunk id, delay d, leftover."""
     record = statistics.last
     if record is None:
         return "waiting for the first tick"
     phase, hold = Phase(int(record["phase"])), Hold(int(record["hold"]))
-    what = phase.name.lower() if phase is not Phase.RUN or not hold else f"hold {hold.name.lower()}"
+    what = phase.name.lower() if not hold else f"hold {hold.name.lower()}"
     parts = [
         f"tick {int(record['tick'])}",
         f"{statistics.rate_hz:.1f} Hz",
@@ -81,8 +81,8 @@ def status_line(statistics: TickStatistics, chunk: Any) -> str:
     if chunk is not None:
         left = max(0, len(chunk["actions"]) - 1 - int(row)) if row >= 0 else 0
         parts += [f"chunk {int(record['chunk'])}", f"d {int(chunk['d_planned'])}", f"left {left}"]
-        if int(chunk["dropped"]):
-            parts.append(f"dropped {int(chunk['dropped'])}")
+    if dropped:
+        parts.append(f"dropped {dropped}")
     parts += [f"episode {int(record['episode'])}", f"ok {int(record['successes'])}", what]
     return " | ".join(parts)
 

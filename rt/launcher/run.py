@@ -17,7 +17,7 @@ from rt.launcher.board import Board
 from rt.launcher.console import Console, progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
-from rt.launcher.supervisor import Child, Supervisor
+from rt.launcher.supervisor import Child, ChildFailedError, Supervisor
 from rt.robots.robot import find_backend
 
 LOOK_S = 0.05  # between two looks at the children
@@ -47,6 +47,11 @@ def check_policy(config: Config) -> None:
     the robot's backend is even looked for.
     """
     path, io = config.run.policy_yaml_path, config.run.io
+    if config.run.require_rt and config.run.algorithm == "sequential":
+        raise ConfigError(
+            "--require_rt: sequential mode runs the policy in the control process, which cannot be "
+            "real-time: leave out one of --require_rt and --inference_algorithm sequential"
+        )
     policy = load_policy_config(path)
     if policy.trained_for is not None and io not in policy.trained_for:
         raise ConfigError(
@@ -88,7 +93,7 @@ def with_cores(config: Config) -> Config:
 def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
     """Create the session, run it, remove it."""
     with Supervisor(config) as supervisor:
-        interrupt.force = supervisor.kill
+        interrupt.force = supervisor.force
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
         console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
@@ -144,5 +149,9 @@ def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> No
             time.sleep(LOOK_S)
         supervisor.watch()  # control may have died of a fault: that ends the run with its words
     finally:
-        supervisor.stop()
+        in_order = supervisor.stop()
         board.close()
+    if not in_order:
+        raise ChildFailedError(
+            "control did not end in time and was killed: the robot was not shut down", None
+        )

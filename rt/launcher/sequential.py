@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from rt.child import Status
-from rt.control.process import open_loop, stop_robot
+from rt.control.process import connected, hold_at_last, open_loop
 from rt.control.ticker import Ticker
 from rt.infer.process import open_pipeline
 from rt.launcher.board import Board
@@ -17,7 +17,6 @@ from rt.launcher.console import Console, progress
 from rt.launcher.interrupt import Interrupt, Interrupted
 from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
-from rt.robots.robot import open_robot
 from rt.session import Lock
 
 LOOK_EVERY_S = 0.05
@@ -53,31 +52,34 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                 pipeline = open_pipeline(config, session, inference)
         except Interrupted:
             return
-        robot = open_robot(config, session)
-        robot.connect()
-        loop = open_loop(config, session, robot)
-        console.say("real time: not asked for in sequential mode")
-        control.write("running", beat=False)
-        board = Board(supervisor, console)
-        ticker = Ticker(config.period_ns)
-        planned, looked = False, 0.0
-        try:
-            while not interrupt and not board.over and loop.episode.phase is not Phase.STOPPED:
-                tick = ticker.wait(lambda: bool(interrupt))
-                if tick is None:
-                    break
-                skipped = ticker.skipped
-                if planned:
-                    loop.tick(tick, planning=skipped)
-                else:
-                    loop.tick(tick, skipped=skipped)
-                planned = pipeline.step(loop.record)
-                if time.monotonic() - looked > LOOK_EVERY_S:
-                    looked = time.monotonic()
-                    inference.beat()
-                    for line in supervisor.watch():
-                        console.say(line)
-                    board.look()
-        finally:
-            stop_robot(loop, ticker)
-            board.close()
+        with connected(config, session) as robot:
+            loop = open_loop(config, session, robot)
+            console.say("real time: not asked for in sequential mode")
+            control.write("running", beat=False)
+            board = Board(supervisor, console)
+            ticker = Ticker(config.period_ns)
+            planned, looked = False, 0.0
+            try:
+                while not interrupt and not board.over and loop.episode.phase is not Phase.STOPPED:
+                    tick = ticker.wait(lambda: bool(interrupt))
+                    if tick is None:
+                        break
+                    skipped = ticker.skipped
+                    if planned:
+                        loop.tick(tick, planning=skipped)
+                    else:
+                        loop.tick(tick, skipped=skipped)
+                    with interrupt.raising():
+                        planned = pipeline.step(loop.record)
+                    if time.monotonic() - looked > LOOK_EVERY_S:
+                        looked = time.monotonic()
+                        inference.count(pipeline.late, pipeline.dropped)
+                        inference.beat()
+                        for line in supervisor.watch():
+                            console.say(line)
+                        board.look()
+            except Interrupted:
+                pass
+            finally:
+                hold_at_last(loop, ticker)
+                board.close()

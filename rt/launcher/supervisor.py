@@ -30,6 +30,7 @@ from rt.session import Lock, Session, holder, ring_table
 GRACE_S = 1.0  # from SIGTERM to SIGKILL
 RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
 STEADY_S = 60.0
+CONTROL_SILENT_S = 2.0  # without a tick: it hangs
 MODULES = {"inference": "rt.infer.process", "control": "rt.control.process"}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -109,7 +110,11 @@ class Child:
     @property
     def beyond_repair(self) -> bool:
         """Dead, and dead again if restarted: it never became ready, or too often before."""
-        if self.restarts >= RESTARTS or self.exit_code == 2:
+        if self.exit_code == 2:
+            return True
+        if not self._restart_at and time.monotonic() - self._spawned > STEADY_S:
+            self.restarts = 0
+        if self.restarts >= RESTARTS:
             return True
         return self.state == "failed" and not self._was_ready
 
@@ -124,8 +129,6 @@ class Child:
         """Spawn a dead child again once its pause is over. True when it was spawned."""
         now = time.monotonic()
         if not self._restart_at:
-            if now - self._spawned > STEADY_S:
-                self.restarts = 0
             self._restart_at = now + 0.1 * 2**self.restarts
         if now < self._restart_at:
             return False
@@ -138,18 +141,26 @@ class Child:
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
-    def end(self, deadline: float) -> None:
-        """Wait until `deadline` (time.monotonic), then kill; reap."""
+    def end(self, deadline: float) -> bool:
+        """Wait until `deadline` (time.monotonic), then kill; reap. True if it had to be killed."""
         if not self._process:
-            return
+            return False
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            return True
+        return False
 
     def kill(self) -> None:
+        """Kill and reap."""
         self.end(0.0)
+
+    def signal_kill(self) -> None:
+        """Only send SIGKILL: for a signal handler, which must not wait."""
+        if self._process:
+            self._process.kill()
 
 
 class Supervisor:
@@ -165,16 +176,23 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         self._lock = Lock(config.run.session, "supervisor")
         try:
-            if pid := holder(config.run.session, "control"):
-                raise SessionLiveError(
-                    f"session {config.run.session!r}: its control process (pid {pid}) still "
-                    "lives although its supervisor is gone: wait until it has stopped, or stop it"
-                )
-            self.cleaned = self.session.clean()
-            self._create(config)
+            # Both locks, so that no orphaned control process can begin to use what we remove.
+            with self._control_lock():
+                self.cleaned = self.session.clean()
+                self._create(config)
         except BaseException:
             self.close()
             raise
+
+    def _control_lock(self) -> Lock:
+        try:
+            return Lock(self.session.name, "control")
+        except SessionLiveError:
+            raise SessionLiveError(
+                f"session {self.session.name!r}: its control process (pid "
+                f"{holder(self.session.name, 'control')}) still lives although its supervisor is "
+                "gone: wait until it has stopped, or stop it"
+            ) from None
 
     def _create(self, config: Config) -> None:
         backend = find_backend(config.robot.name, config.run.io)
@@ -183,6 +201,8 @@ class Supervisor:
             table |= resolve(backend.rings)(config)
         self.session.create(table)
         self.session.publish_config(config)
+        self._ticks = self.session.reader("tick")
+        self._tick = self._ticks.buffer()
         modules = MODULES | dict(backend.processes)
         self.children = {
             name: Child(self.session, name, module) for name, module in modules.items()
@@ -203,6 +223,8 @@ class Supervisor:
             if not child.pid:
                 continue
             if child.exit_code is None:
+                if child.name == "control":
+                    self._check_ticking(child)
                 timeout = self.config.params.inference_timeout_s
                 if child.name == "inference" and child.silent_for() > timeout:
                     said.append(f"inference has not beaten for {timeout:g} s: killed")
@@ -219,6 +241,19 @@ class Supervisor:
                 said.append(f"{words}; restarted ({child.restarts} of {RESTARTS})")
         return said
 
+    def _check_ticking(self, control: Child) -> None:
+        """A control process that hangs, in its driver say, cannot be mended from here."""
+        if control.state != "running" or self._ticks.read_latest(self._tick) is None:
+            return
+        limit_s = max(CONTROL_SILENT_S, 10 * self.config.period_ns / 1e9)
+        silent_s = (clock.now_ns() - int(self._tick["t_done"])) / 1e9
+        if silent_s > limit_s:
+            raise ChildFailedError(
+                f"control (pid {control.pid}) has run no tick for {silent_s:.1f} s: it hangs, "
+                "perhaps in the robot's driver; the session is stopped",
+                None,
+            )
+
     def _last_words(self, child: Child) -> str:
         code = child.exit_code
         cause = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
@@ -226,33 +261,39 @@ class Supervisor:
             return child.detail if code == 2 else f"{child.name}: {child.detail} ({cause})"
         return f"{child.name} (pid {child.pid}) died while {child.state}: {cause}"
 
-    def stop(self) -> None:
-        """Control first: it holds and shuts the robot down while the others still serve it."""
+    def stop(self) -> bool:
+        """Control first: it holds and shuts the robot down while the others still serve it.
+
+        False if control had to be killed: then the robot was not shut down.
+        """
         deadline = time.monotonic() + GRACE_S
         control, inference = self.children.get("control"), self.children.get("inference")
         for child in (control, inference):
             if child:
                 child.terminate()
-        if control:
-            control.end(deadline)
+        killed = control.end(deadline) if control else False
         for child in self.children.values():
             child.terminate()
         for child in self.children.values():
             child.end(deadline)
+        return not killed
 
-    def kill(self) -> None:
-        """A second Ctrl-C."""
+    def force(self) -> None:
+        """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
         for child in self.children.values():
-            child.kill()
+            child.signal_kill()
 
     def close(self) -> None:
         """Make sure that every child is gone, then remove every name of the session."""
-        self.kill()
+        for child in self.children.values():
+            child.kill()
         # Taking control's lock removes the file that a killed control left. An orphan's session
         # is not ours to clean: then the lock is refused, and nothing happens.
-        with contextlib.suppress(SessionLiveError), Lock(self.session.name, "control"):
-            self.session.clean()
-        self._lock.release()
+        try:
+            with contextlib.suppress(SessionLiveError), Lock(self.session.name, "control"):
+                self.session.clean()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Supervisor:
         return self

@@ -203,7 +203,7 @@ class SimulatedRun:
         chunk["mode"] = self.algorithm.mode.encode()
         chunk["d_planned"], chunk["previous_chunk"] = plan.d, plan.previous_chunk
         chunk["previous_d_counted"] = plan.previous_d_counted
-        chunk["t_publish"], chunk["late"] = done.t_publish, self.algorithm.late
+        chunk["t_publish"] = done.t_publish
         chunk["actions"] = done.actions
         index = self._chunk_ring.write(chunk)
         self.chunks.append(chunk)
