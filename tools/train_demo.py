@@ -1,6 +1,6 @@
 """Train the demonstration policy from nothing: demonstrations, flow matching, evaluation.
 
-    python tools/train_demo.py                  # about 15 minutes on two cores
+    python tools/train_demo.py                  # about 20 minutes on two cores
     python tools/train_demo.py --evaluate 100   # only evaluate what is there
 
 The network is what configs/policies/flow_demo/components/flow.yaml says. Writes that folder's
@@ -266,7 +266,7 @@ def show(done: float, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--demos", type=int, default=800, help="demonstrations to collect")
-    parser.add_argument("--minutes", type=float, default=12, help="of training, after collecting")
+    parser.add_argument("--minutes", type=float, default=16, help="of training, after collecting")
     parser.add_argument("--seed", type=int, default=1, help="1 to 99; another seed, other data")
     parser.add_argument("--evaluate", type=int, metavar="N", help="only evaluate, N episodes")
     options = parser.parse_args()
