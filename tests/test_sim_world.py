@@ -315,3 +315,11 @@ def test_an_unknown_camera_is_named_with_those_that_exist() -> None:
     painter, view = Painter(WIDTH, HEIGHT), np.zeros((3, HEIGHT, WIDTH), np.uint8)
     with pytest.raises(ConfigError, match="'wrist', only head, left, right"):
         painter.paint(World(), "wrist", view)
+
+
+def test_an_image_that_cannot_be_painted_into_is_refused() -> None:
+    painter, world = Painter(WIDTH, HEIGHT), World()
+    flipped = np.zeros((HEIGHT, WIDTH, 3), np.uint8).transpose(2, 0, 1)
+    for image in (np.zeros((3, 120, 160), np.uint8), np.zeros((3, HEIGHT, WIDTH)), flipped):
+        with pytest.raises(ConfigError, match=r"must be \(3, 240, 320\) uint8"):
+            painter.paint(world, "head", image)  # type: ignore[arg-type]

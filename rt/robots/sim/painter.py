@@ -80,7 +80,7 @@ class Painter:
     def paint(self, world: World, camera: str, out: Image) -> None:
         """Paint what `camera` sees into `out` (3, height, width) uint8 RGB.
 
-        Raises ConfigError for a camera that there is not.
+        Raises ConfigError for a camera that there is not, or an image of another kind or size.
         """
         view = self._cameras.get(camera)
         if view is None:
@@ -88,34 +88,41 @@ class Painter:
                 f"the simulator has no camera {camera!r}, only {', '.join(self._cameras)}: "
                 "correct camera_names in inference_runtime_params.json"
             )
+        expected = (3, *self._size)
+        if out.shape != expected or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ConfigError(
+                f"an image for {camera!r} must be {expected} uint8 and contiguous, got {out.shape} "
+                f"{out.dtype}: make it of the size that the Painter was made with"
+            )
         np.copyto(self._canvas, view.background)
         rim = world.data.geom_xpos[self._disc] + world.model.geom_size[self._disc, 0] * DISC
         _fill(self._canvas, _fixed_point(self._project(view, rim)[0]), self._target_colour)
         self._paint_bodies(view, world)
-        for channel in range(3):
-            cv2.extractChannel(self._canvas, channel, out[channel])
+        cv2.split(self._canvas, list(out))
 
     def _paint_bodies(self, view: _Camera, world: World) -> None:
         """The post and whatever of the robot moves, from far to near."""
         canvas, rods, boxes = self._canvas, self._rods, self._boxes
         middles = world.data.geom_xpos[rods.ids]
-        axes = world.data.geom_xmat[rods.ids].reshape(-1, 3, 3)[:, :, 2] * rods.sizes[:, 1:2]
-        ends, depths = self._project(view, np.stack([middles - axes, middles + axes], axis=1))
-        radii = self._focal * rods.sizes[:, :1] / depths
+        axes = world.data.geom_xmat[rods.ids, 2::3] * rods.sizes[:, 1:2]
+        points = np.concatenate([middles - axes, middles + axes, self._box_corners(world, boxes)])
+        pixels, depths = self._project(view, points)
+        n = len(rods.ids)
+        ends, end_depths = pixels[: 2 * n].reshape(2, n, 2), depths[: 2 * n].reshape(2, n)
+        radii = self._focal * rods.sizes[:, 0] / end_depths
         sides = _fixed_point(_sides(ends, radii))
-        caps = np.concatenate([_fixed_point(ends), _fixed_point(radii)[..., None]], -1).tolist()
-        corners, corner_depths = self._project(view, self._box_corners(world, boxes))
-        hulls = _fixed_point(corners)
+        caps = _fixed_point(np.concatenate([ends, radii[..., None]], axis=-1)).tolist()
+        hulls = _fixed_point(pixels[2 * n :]).reshape(-1, 8, 2)
+        corner_depths = depths[2 * n :].reshape(-1, 8)
 
-        distance = np.concatenate([depths.mean(axis=1), corner_depths.mean(axis=1)])
+        distance = np.concatenate([end_depths.mean(axis=0), corner_depths.mean(axis=1)])
         for i in (-distance).argsort().tolist():
-            if i >= len(rods.ids):
-                box = i - len(rods.ids)
-                _fill(canvas, hulls[box], boxes.colours[box])
+            if i >= n:
+                _fill(canvas, hulls[i - n], boxes.colours[i - n])
                 continue
             cv2.fillConvexPoly(canvas, sides[i], rods.colours[i], cv2.LINE_8, SHIFT)
             if self._is_thick[i]:
-                for x, y, radius in caps[i]:
+                for x, y, radius in (caps[0][i], caps[1][i]):
                     cv2.circle(canvas, (x, y), radius, rods.colours[i], -1, cv2.LINE_8, SHIFT)
 
     def _camera(self, world: World, eye: Points, look_at: Points, furniture: _Shapes) -> _Camera:
@@ -126,23 +133,24 @@ class Painter:
         background = np.full((*self._size, 3), FLOOR, np.uint8)
         camera = _Camera(eye, axes, background)
         corners, _ = self._project(camera, self._box_corners(world, furniture))
-        for points, colour in zip(corners, furniture.colours, strict=True):
+        for points, colour in zip(corners.reshape(-1, 8, 2), furniture.colours, strict=True):
             _fill(background, _fixed_point(points), colour)
         return camera
 
     def _project(self, camera: _Camera, points: Points) -> tuple[Points, Points]:
-        """World points (..., 3) m to pixels (..., 2) and depths (...,) m."""
+        """World points (N, 3) m to pixels (N, 2) and depths (N,) m."""
         seen = (points - camera.eye) @ camera.axes.T
-        depth = np.maximum(seen[..., 2], NEAR_M)
-        return self._centre + self._focal * seen[..., :2] / depth[..., None], depth
+        depth = np.maximum(seen[:, 2], NEAR_M)
+        return self._centre + self._focal * seen[:, :2] / depth[:, None], depth
 
     @staticmethod
     def _box_corners(world: World, boxes: _Shapes) -> Points:
-        """(boxes, 8, 3) m."""
+        """(boxes * 8, 3) m."""
         rotations = world.data.geom_xmat[boxes.ids].reshape(-1, 3, 3)
         local = CORNERS * boxes.sizes[:, None, :]
         middles = np.asarray(world.data.geom_xpos[boxes.ids])
-        return np.asarray(middles[:, None, :] + local @ rotations.swapaxes(1, 2))
+        corners = middles[:, None, :] + local @ rotations.swapaxes(1, 2)
+        return np.asarray(corners).reshape(-1, 3)
 
 
 def _shapes(model: mujoco.MjModel, chosen: NDArray[np.bool_]) -> _Shapes:
@@ -152,16 +160,18 @@ def _shapes(model: mujoco.MjModel, chosen: NDArray[np.bool_]) -> _Shapes:
 
 
 def _fixed_point(points: Points) -> NDArray[np.int32]:
-    return np.round(np.clip(points, -9999, 9999) * (1 << SHIFT)).astype(np.int32)
+    limit = 9999 << SHIFT  # far outside any image, well inside what OpenCV can add up
+    return np.rint(np.minimum(np.maximum(points * (1 << SHIFT), -limit), limit)).astype(np.int32)
 
 
 def _sides(ends: Points, radii: Points) -> Points:
-    """The sides of rods, (N, 4, 2) pixels, from `ends` (N, 2, 2) and `radii` (N, 2) pixels."""
-    along = ends[:, 1] - ends[:, 0]
+    """The sides of N rods, (N, 4, 2) pixels, from `ends` (2, N, 2) and `radii` (2, N) pixels."""
+    along = ends[1] - ends[0]
     length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
     across = np.stack([-along[:, 1], along[:, 0]], axis=-1) / length[:, None]
-    offsets = radii[..., None] * across[:, None]
-    return np.concatenate([ends + offsets, (ends - offsets)[:, ::-1]], axis=1)
+    first, last = radii[..., None] * across
+    corners = [ends[0] + first, ends[1] + last, ends[1] - last, ends[0] - first]
+    return np.stack(corners, axis=1)
 
 
 def _fill(canvas: Image, points: NDArray[np.int32], colour: tuple[int, ...]) -> None:
