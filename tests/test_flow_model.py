@@ -126,7 +126,7 @@ def test_the_vjp_is_the_derivative_also_under_inference_mode() -> None:
         return double.velocity(context, x, tau)
 
     with torch.inference_mode():
-        _, pull_back = torch.func.vjp(velocity, x)
+        _, pull_back = torch.func.vjp(velocity, x)  # type: ignore[misc]
         (pulled,) = pull_back(cotangent)
         difference = (velocity(x + 1e-5 * direction) - velocity(x - 1e-5 * direction)) / 2e-5
     assert (pulled * direction).sum().item() == pytest.approx(
