@@ -80,7 +80,7 @@ def busy_inference(core: int) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def our_loop(session: str, core: int, spin_us: int = 0) -> dict[str, Any]:
@@ -97,19 +97,21 @@ def our_loop(session: str, core: int, spin_us: int = 0) -> dict[str, Any]:
     return result
 
 
-def cyclictest_arguments(core: int, *, priority: int, seconds: int) -> list[str]:
+def cyclictest_arguments(
+    core: int, *, priority: int, seconds: int, period_us: int = PERIOD_US
+) -> list[str]:
     return [
         *("cyclictest", "-m", "-q", "-t1", "-h100000", f"-D{seconds}"),
-        *(f"-p{priority}", f"-i{PERIOD_US}", f"-a{core}"),
+        *(f"-p{priority}", f"-i{period_us}", f"-a{core}"),
     ]
 
 
-def cyclictest_figures(printed: str) -> dict[str, int]:
-    """Latencies in us from its histogram; `late`: how many were half a period or more."""
+def cyclictest_figures(printed: str, late_us: int = PERIOD_US // 2) -> dict[str, int]:
+    """Latencies in us from its histogram; `late`: how many were `late_us` or more."""
     rows = re.findall(r"^(\d+) (\d+)$", printed, re.MULTILINE)
     samples = np.repeat([int(us) for us, _ in rows], [int(count) for _, count in rows])
     p50, p99 = np.percentile(samples, [50, 99])
-    late = int((samples >= PERIOD_US // 2).sum())
+    late = int((samples >= late_us).sum())
     return {"p50": int(p50), "p99": int(p99), "max": int(samples.max()), "late": late}
 
 
