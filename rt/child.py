@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import TracebackType
 
 from rt import clock
 from rt.errors import RtError
@@ -60,12 +59,7 @@ class Status:
     def __enter__(self) -> Status:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 

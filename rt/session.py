@@ -17,7 +17,6 @@ import os
 import re
 import time
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -121,12 +120,7 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.release()
 
 

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import TracebackType
 
 import numpy as np
 
@@ -298,12 +297,7 @@ class Supervisor:
     def __enter__(self) -> Supervisor:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         try:
             self.stop()
         finally:
