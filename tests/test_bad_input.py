@@ -136,6 +136,16 @@ def test_a_backend_that_this_version_lacks_says_so(tmp_path: Path) -> None:
         assert io in refused("--io", io, "-P", str(path))
 
 
+def test_a_missing_extra_is_answered_with_its_pip_command() -> None:
+    without = "import sys; sys.modules['mujoco'] = None; from rt.launch import main; sys.exit(main("
+    session = unique_session("extra")
+    code = f"{without}['--robot', 'igris_b', '--session', '{session}']))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "--io sim needs mujoco: pip install 'rt[sim]'"
+    assert segments(session) == []
+
+
 def test_a_chunk_too_short_for_s_min_and_the_latency_names_the_figures() -> None:
     sentence = refused("--inject_delay_ms", "2000", "--set", "params.min_num_actions_executed=35")
     assert "50" in sentence

@@ -7,6 +7,7 @@ the chosen one is imported.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.errors import RobotError
+from rt.errors import MissingPackageError, RobotError
 
 if TYPE_CHECKING:
     from rt.config import Config
@@ -60,7 +61,8 @@ class Backend(msgspec.Struct, frozen=True):
     robot: str  # "module:Class", called as Class(config, session)
     processes: dict[str, str] = {}  # name → module run beside control, e.g. the simulator
     rings: str = ""  # "module:function", called as function(config) → name → (dtype, slots)
-    real: bool = True  # commands a physical robot
+    extra: str = ""  # the extra that installs `packages`
+    packages: tuple[str, ...] = ()  # what it imports beyond this package's own dependencies
 
 
 def resolve(path: str) -> Callable[..., Any]:
@@ -71,7 +73,10 @@ def resolve(path: str) -> Callable[..., Any]:
 
 
 def find_backend(robot: str, io: str) -> Backend:
-    """The backend of `robot` for `io`. Raises RobotError when there is none."""
+    """The backend of `robot` for `io`.
+
+    Raises RobotError when there is none, MissingPackageError when its extra is not installed.
+    """
     try:
         backends: dict[str, Backend] = importlib.import_module(f"rt.robots.{robot}").BACKENDS
     except ModuleNotFoundError as error:
@@ -83,7 +88,13 @@ def find_backend(robot: str, io: str) -> Backend:
             f"robot {robot!r} has no backend for --io {io} in this version: "
             f"expected one of {', '.join(sorted(backends)) or 'none'}"
         )
-    return backends[io]
+    backend = backends[io]
+    missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"--io {io} needs {' and '.join(missing)}: pip install 'rt[{backend.extra}]'"
+        )
+    return backend
 
 
 def open_robot(config: Config, session: Session) -> Robot:

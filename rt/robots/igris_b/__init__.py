@@ -7,6 +7,7 @@ BACKENDS = {
         robot="rt.robots.sim.robot:SimRobot",
         processes={"sim": "rt.robots.sim.process"},
         rings="rt.robots.sim.robot:rings",
-        real=False,
+        extra="sim",
+        packages=("mujoco", "cv2"),
     ),
 }
