@@ -92,7 +92,7 @@ def find_backend(robot: str, io: str) -> Backend:
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(
-            f"--io {io} needs {' and '.join(missing)}: pip install 'rt[{backend.extra}]'"
+            f"--io {io} needs {' and '.join(missing)}: in the project's folder, pip install -e '.[{backend.extra}]'"
         )
     return backend
 
