@@ -127,13 +127,16 @@ def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
             ("d_planned", "i4"),  # rows
             ("s", "i4"),  # rows of the previous chunk executed at the observation
             ("previous_chunk", "i8"),  # ring index of the chunk that the leftover came from
-            ("previous_d_counted", "i4"),  # that chunk's delay, counted from ticks; -1: not counted
+            (
+                "previous_d_counted",
+                "i4",
+            ),  # delay of the chunk published before this; -1: not counted
             ("t_start", "i8"),  # this inference began
             ("t_publish", "i8"),  # just before commit
             ("observe_ns", "i8"),
             ("encode_ns", "i8"),
-            ("denoise_ns", "i8"),
-            ("publish_ns", "i8"),  # denormalise, check, fill the slot
+            ("denoise_ns", "i8"),  # all of the policy's time, if it does not tell its parts
+            ("publish_ns", "i8"),  # fill the slot
             ("weights", "f4", (horizon,)),  # prefix weights W
             ("actions", "f4", (horizon, action_dim)),
         ]
@@ -154,7 +157,10 @@ STATUS = np.dtype(
         ("heartbeat", "i8"),  # ns; 0: this process beats through another ring
         ("progress", "f8"),  # 0..1 while loading and warming up
         ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
-        ("dropped", "i8"),  # inference: chunks not published: wrong shape or not finite
+        (
+            "dropped",
+            "i8",
+        ),  # inference: chunks not published: wrong shape, not finite, or the policy raised
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )

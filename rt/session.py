@@ -70,13 +70,13 @@ class Lock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+                pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
                 os.close(fd)
                 if attempt < 4:  # it may be a passing look by `holder()`
                     time.sleep(0.01)
                     continue
                 raise SessionLiveError(
-                    f"session {session!r} is already running ({role} pid {holder}): "
+                    f"session {session!r} is already running ({role} pid {pid}): "
                     "stop it, or choose another name with --session NAME"
                 ) from None
             # The holder before us may have unlinked the file between our open and our lock:

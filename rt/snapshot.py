@@ -92,7 +92,7 @@ class Snapshots:
                     "pid": int(status["pid"]),
                     "state": status["state"].item().decode(),
                     "heartbeat_age_ms": round((now - beat) / 1e6, 1) if beat else None,
-                    **_detail(text(status["detail"])),
+                    **_detail(name, text(status["state"]), text(status["detail"])),
                 }
             )
         return [{"heartbeat_age_ms": None, **p, **scheduled(int(p["pid"]))} for p in found]
@@ -133,13 +133,15 @@ class Snapshots:
         chunk = chunks.get(index)
         empty = {"first_tick": -1, "row": -1, "rows_left": 0, "d_planned": 0, "d_counted": None}
         if chunk is None:
-            return {"id": -1, **empty, "s": 0, "H": horizon, "mode": self.config.run.algorithm}
+            nothing = {"s": 0, "cold": False, "episode": -1, "weights": [], "actions": []}
+            mode = self.config.run.algorithm
+            return {"id": -1, **empty, **nothing, "H": horizon, "mode": mode}
         row = float(record["row"])
         return {
             "id": index,
             "first_tick": int(chunk["first_tick"]),
             "row": int(row) if row.is_integer() else row,
-            "rows_left": max(0, horizon - 1 - math.ceil(row)) if row >= 0 else 0,
+            "rows_left": rows_left(row, horizon),
             "H": horizon,
             "d_planned": int(chunk["d_planned"]),
             "d_counted": self._d_counted(record, chunk, index),
@@ -208,9 +210,14 @@ class Snapshots:
         }
 
 
-def _detail(detail: str) -> dict[str, Any]:
-    """Control's detail is its real-time report; the others' are words."""
-    if detail.startswith("["):
+def rows_left(row: float, horizon: int) -> int:
+    """Rows of a chunk still to come after `row`; 0 when none is being executed (row -1)."""
+    return max(0, horizon - 1 - math.ceil(row)) if row >= 0 else 0
+
+
+def _detail(ring: str, state: str, detail: str) -> dict[str, Any]:
+    """A running control's detail is its real-time report; every other one is words."""
+    if ring == "status.control" and state == "running" and detail:
         return {"detail": "", "realtime": json.loads(detail)}
     return {"detail": detail}
 

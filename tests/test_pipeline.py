@@ -220,3 +220,11 @@ def test_a_prompt_reaches_the_policy(bench: Callable[..., Bench]) -> None:
     pipeline.step(b.tick(30, prompt="höher".encode()))
     assert "prompt" not in b.policy.inputs[0]
     assert b.policy.inputs[1]["prompt"] == "höher"
+
+
+def test_a_policy_is_reset_once_for_every_episode(bench: Callable[..., Bench]) -> None:
+    b = bench()
+    pipeline = b.pipeline()
+    for k, episode in ((0, 1), (30, 1), (60, 2)):
+        assert pipeline.step(b.tick(k, episode=episode, valid_from_tick=k))
+    assert b.policy.resets == 2

@@ -48,12 +48,12 @@ class ControlLoop:
         self._commands = commands
         self._order = commands.buffer()
         self._orders_seen = 0
-        self._max_state_age_ns = config.robot.max_state_age_ms * 1_000_000
-        robot_config = config.robot
-        margin = np.deg2rad(robot_config.limit_margin_deg)
+        facts = config.robot
+        self._max_state_age_ns = facts.max_state_age_ms * 1_000_000
+        margin = np.deg2rad(facts.limit_margin_deg)
         self._first_lower, self._first_upper = bounds[0] - margin, bounds[1] + margin
-        self._tolerance = float(np.deg2rad(robot_config.arrival_tolerance_deg))
-        self._max_error = np.deg2rad(robot_config.max_following_error_deg or np.inf)
+        self._tolerance = float(np.deg2rad(facts.arrival_tolerance_deg))
+        self._max_error = np.deg2rad(facts.max_following_error_deg or np.inf)
         self._initial = config.initial_rad  # NaN where a joint stays where it was measured
         self._goal = np.empty_like(self._initial)
         self._has_goal = False
@@ -79,6 +79,8 @@ class ControlLoop:
         fresh = self._sense(tick.t_wake)
         self._obey(tick)
         hold = self._act(self._choose(tick, fresh))
+        if hold is Hold.NONE and self.episode.phase is Phase.RUN:
+            self.swap.used(tick.k)
         self.recorder.skip(skipped, planning)
         self.recorder.publish(tick, hold, self.episode, self.swap)
 

@@ -37,11 +37,9 @@ class Recorder:
     def publish(self, tick: Tick, hold: Hold, episode: Episode, swap: Swap) -> None:
         """Count this tick and write its record."""
         executing = hold is Hold.NONE and episode.phase is Phase.RUN
-        if executing:
-            swap.used(tick.k)
-        elif hold is Hold.NONE:
+        if hold is Hold.NONE and not executing:
             self._moves += 1
-        elif hold not in ORDERED:
+        elif hold is not Hold.NONE and hold not in ORDERED:
             self._holds += 1
             self._not_finite += hold is Hold.NOT_FINITE
         record = self.record

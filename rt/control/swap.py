@@ -6,7 +6,8 @@ it looks at the newest chunk and computes its row from the tick.
 Guarantees:
   - A chunk of another episode, or observed before `valid_from`, is never executed.
   - A chunk that is not yet due waits; the one before it goes on meanwhile.
-  - A row that has passed is never executed late, and none is executed twice in different ticks.
+  - A row that has passed is never executed late. Between two rows a tick gets the point on the
+    straight line; the last row lasts its whole length.
 """
 
 from __future__ import annotations

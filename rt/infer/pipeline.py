@@ -3,7 +3,8 @@
 Guarantees:
   - A chunk that is not (H, A), not finite, or whose policy raised, is dropped and counted; control
     never sees it.
-  - A chunk is complete before it is published, and its `first_tick` follows design section 4.
+  - A chunk is complete before it is published, and its `first_tick` follows
+    docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Pipeline:
         self.dropped = 0  # chunks that were not published
         self.problem = ""  # why the last one was not
         self._failures = 0
+        self._episode = -1
         self._config = config
         self._policy = policy
         self._normalizer = normalizer
@@ -71,8 +73,8 @@ class Pipeline:
         self._shape = (params.action_chunk_size, params.action_dim)
         self._chunks = session.writer("chunk")
         self._chunk = self._chunks.buffer()
-        self._chunk["mode"] = algorithm.mode.encode()
         self._adopt_newest()
+        self._chunk["mode"] = algorithm.mode.encode()
 
     def _adopt_newest(self) -> None:
         """After a restart: go on from the chunk that control may still be executing."""
@@ -84,7 +86,6 @@ class Pipeline:
                 int(self._chunk["obs_tick"]),
                 self._chunk["actions"].copy(),
             )
-            self._chunk["mode"] = self._algorithm.mode.encode()
 
     @property
     def late(self) -> int:
@@ -126,13 +127,14 @@ class Pipeline:
         return seconds
 
     def step(self, record: Record) -> bool:
-        """Infer and publish if it is time. False: it is not, or there is no observation."""
+        """Infer and publish if it is time. True: the policy ran, whatever came of it."""
         if not self._algorithm.due(record):
             return False
         t_start = clock.now_ns()
         observation = self.observer.observe(record)
         if observation is None:
             return False
+        self._tell_of_new_episode(int(record["episode"]))
         plan = self._algorithm.plan(record)
         t_observed = clock.now_ns()
         try:
@@ -149,6 +151,13 @@ class Pipeline:
             return True
         self._publish(record, plan, actions, t_start, t_observed)
         return True
+
+    def _tell_of_new_episode(self, episode: int) -> None:
+        """A policy may carry state from chunk to chunk, but not from episode to episode."""
+        reset = getattr(self._policy, "reset", None)
+        if episode != self._episode and reset is not None:
+            reset()
+        self._episode = episode
 
     def _infer(self, plan: Plan, observation: dict[str, Any]) -> Chunk:
         """(H, A) float32, in robot units. Includes `--inject_delay_ms`."""
@@ -203,6 +212,7 @@ class Pipeline:
         )
 
     def _weights(self, plan: Plan) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """(H,), for those who look on: the policy computes its own, from the same d, s and H."""
         if plan.leftover is None:
             return np.zeros(self._shape[0], np.float32)
         return compute_guided_prefix_weights(

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     d: int
     previous_chunk: int  # ring index of the chunk that the leftover comes from; -1: none
     leftover: Chunk | None  # (H, A): row i meets new row i; padded by its last row
-    previous_d_counted: int  # -1: not counted
+    previous_d_counted: int  # of the chunk published before; -1: not counted
 
 
 class Published(NamedTuple):

@@ -17,7 +17,6 @@ class Sequential:
     mode = "sequential"
     publish_margin_ns = 0  # control waits for us: it cannot miss the chunk
     late = 0
-    delay = 0
 
     def __init__(self, params: RuntimeParams) -> None:
         self._period_ticks = params.policy_update_period * params.ticks_per_row

@@ -10,7 +10,7 @@ import msgspec
 
 from rt.control.realtime import Grant
 from rt.records import Hold, Phase
-from rt.snapshot import Snapshots, text
+from rt.snapshot import Snapshots, rows_left, text
 from rt.statistics import TickStatistics
 
 BAR = 24
@@ -79,7 +79,7 @@ def status_line(statistics: TickStatistics, chunk: Any, dropped: int) -> str:
     ]
     row = float(record["row"])
     if chunk is not None:
-        left = max(0, len(chunk["actions"]) - 1 - int(row)) if row >= 0 else 0
+        left = rows_left(row, len(chunk["actions"]))
         parts += [f"chunk {int(record['chunk'])}", f"d {int(chunk['d_planned'])}", f"left {left}"]
     if dropped:
         parts.append(f"dropped {dropped}")

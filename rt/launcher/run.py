@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 import msgspec
@@ -24,24 +23,24 @@ LOOK_S = 0.05  # between two looks at the children
 
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
-    """The whole command. A mistake becomes one sentence on stderr and its exit code."""
+    """The whole command, and its exit code. Raises RtError for a mistake, told in a sentence."""
     arguments = parse(argv)
     console = Console()
     try:
         loaded = load_config(arguments)
-        check_policy(loaded.config)
+        check_run(loaded.config)
         for note in loaded.notes:
             console.say(f"note: {note}")
-        run_session(with_cores(loaded.config), console, interrupt)
-    except RtError as error:
+        run_session(divide_cores(loaded.config), console, interrupt)
+    except RtError:
         console.end()
-        print(error, file=sys.stderr, flush=True)
-        return error.exit_code
+        raise
     return 0
 
 
-def check_policy(config: Config) -> None:
-    """Read the policy's YAML files, and refuse a robot that it was not trained for.
+def check_run(config: Config) -> None:
+    """What can be refused before anything starts: contradictory flags, a policy that does not fit
+    the robot or was not trained for it, a backend that is not there.
 
     What is trained for the simulated robot only must not move a real one: that is checked before
     the robot's backend is even looked for.
@@ -76,7 +75,7 @@ def check_policy(config: Config) -> None:
     find_backend(config.robot.name, io)
 
 
-def with_cores(config: Config) -> Config:
+def divide_cores(config: Config) -> Config:
     """`config` with the cores divided between control and the others.
 
     This process leaves control's core now, and every child is born off it; control alone moves

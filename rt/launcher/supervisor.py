@@ -48,7 +48,8 @@ class Child:
 
     def __init__(self, session: Session, name: str, module: str) -> None:
         self.name = name
-        self.restarts = 0
+        self.restarts = 0  # all of them
+        self._in_a_row = 0  # those without STEADY_S of running in between
         self._session = session
         self._module = module
         self._status = session.reader(f"status.{name}")
@@ -92,9 +93,7 @@ class Child:
     def state(self) -> str:
         """What it says it is doing."""
         status = self.status
-        state = status["state"].item().decode() if status is not None else "starting"
-        self._was_ready |= state in ("ready", "running")
-        return state
+        return status["state"].item().decode() if status is not None else "starting"
 
     @property
     def progress(self) -> float:
@@ -109,13 +108,15 @@ class Child:
     @property
     def beyond_repair(self) -> bool:
         """Dead, and dead again if restarted: it never became ready, or too often before."""
-        if self.exit_code == 2:
-            return True
-        if not self._restart_at and time.monotonic() - self._spawned > STEADY_S:
-            self.restarts = 0
-        if self.restarts >= RESTARTS:
+        if self.exit_code == 2 or self._in_a_row >= RESTARTS:
             return True
         return self.state == "failed" and not self._was_ready
+
+    def note_running(self) -> None:
+        """It runs: remember that it became ready, and forget its restarts after a while."""
+        self._was_ready |= self.state in ("ready", "running")
+        if time.monotonic() - self._spawned > STEADY_S:
+            self._in_a_row = 0
 
     def silent_for(self) -> float:
         """Seconds since its heartbeat; 0 when it beats elsewhere, or is still loading."""
@@ -128,10 +129,11 @@ class Child:
         """Spawn a dead child again once its pause is over. True when it was spawned."""
         now = time.monotonic()
         if not self._restart_at:
-            self._restart_at = now + 0.1 * 2**self.restarts
+            self._restart_at = now + 0.1 * 2**self._in_a_row
         if now < self._restart_at:
             return False
         self._restart_at = 0.0
+        self._in_a_row += 1
         self.restarts += 1
         self.spawn()
         return True
@@ -228,6 +230,7 @@ class Supervisor:
                 if child.name == "inference" and child.silent_for() > timeout:
                     said.append(f"inference has not beaten for {timeout:g} s: killed")
                     child.kill()
+                child.note_running()
                 continue
             if child.name == "control":
                 if child.exit_code == 0:
@@ -261,7 +264,7 @@ class Supervisor:
         return f"{child.name} (pid {child.pid}) died while {child.state}: {cause}"
 
     def stop(self) -> bool:
-        """Control first: it holds and shuts the robot down while the others still serve it.
+        """Control first: it holds and shuts the robot down while simulator and cameras still run.
 
         False if control had to be killed: then the robot was not shut down.
         """

@@ -92,7 +92,8 @@ def find_backend(robot: str, io: str) -> Backend:
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(
-            f"--io {io} needs {' and '.join(missing)}: in the project's folder, pip install -e '.[{backend.extra}]'"
+            f"--io {io} needs {' and '.join(missing)}: in the project's folder, "
+            f"pip install -e '.[{backend.extra}]'"
         )
     return backend
 
