@@ -142,17 +142,15 @@ class Child:
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
-    def end(self, deadline: float) -> bool:
-        """Wait until `deadline` (time.monotonic), then kill; reap. True if it had to be killed."""
+    def end(self, deadline: float) -> None:
+        """Wait until `deadline` (time.monotonic), then kill; reap."""
         if not self._process:
-            return False
+            return
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            return True
-        return False
 
     def kill(self) -> None:
         """Kill and reap."""
@@ -266,19 +264,20 @@ class Supervisor:
     def stop(self) -> bool:
         """Control first: it holds and shuts the robot down while simulator and cameras still run.
 
-        False if control had to be killed: then the robot was not shut down.
+        False if control did not end by itself: then the robot was not shut down.
         """
         deadline = time.monotonic() + GRACE_S
         control, inference = self.children.get("control"), self.children.get("inference")
         for child in (control, inference):
             if child:
                 child.terminate()
-        killed = control.end(deadline) if control else False
+        if control:
+            control.end(deadline)
         for child in self.children.values():
             child.terminate()
         for child in self.children.values():
             child.end(deadline)
-        return not killed
+        return control is None or not control.exit_code
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
@@ -302,6 +301,10 @@ class Supervisor:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            self.stop()
+            in_order = self.stop()
         finally:
             self.close()
+        if not in_order and exc[0] is None:
+            raise ChildFailedError(
+                "control did not end in time and was killed: the robot was not shut down", None
+            )
