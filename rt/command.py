@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     session = Session(pick_session(args.session))
     answer = send(session, order, args.text)
     if answer is Answer.DONE:
-        print(f"{args.order}: done")
+        print(f"{args.order}: done (session {session.name})")
         return 0
     with session.reader("tick") as ticks:
         record = ticks.buffer()

@@ -60,7 +60,7 @@ def realtime_report(encoded: bytes) -> list[str]:
 def progress(name: str, state: str, share: float, detail: str) -> str:
     """A bar while the policy loads and warms up."""
     full = round(share * BAR)
-    return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}: {detail}"
+    return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}" + (f": {detail}" if detail else "")
 
 
 def status_line(statistics: TickStatistics, chunk: Any, dropped: int) -> str:

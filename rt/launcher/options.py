@@ -28,7 +28,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="how to reach the robot (default: robot.yaml's, sim); a real one moves only if named",
     )
     parser.add_argument("--session", metavar="NAME", help="default: the robot's name")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="then stop")
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="then stop; counted from when control runs",
+    )
     parser.add_argument(
         "--inject_delay_ms", type=int, default=0, metavar="N", help="make inference slower by N ms"
     )

@@ -100,6 +100,7 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
             helper.spawn()
         for helper in supervisor.helpers:
             if not wait_until(helper, "running", supervisor, console, interrupt):
+                console.say("stopped before it ran")
                 return
         if config.run.algorithm == "sequential":
             from rt.launcher.sequential import (
@@ -111,6 +112,7 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
         inference, control = supervisor.children["inference"], supervisor.children["control"]
         inference.spawn()
         if not wait_until(inference, "ready", supervisor, console, interrupt):
+            console.say("stopped before it ran")
             return
         console.say(f"policy {config.run.policy_yaml_path}: {inference.detail}")
         control.spawn()
