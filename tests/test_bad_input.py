@@ -165,18 +165,22 @@ def test_a_segment_of_another_layout_is_refused_by_its_reader() -> None:
             Ring.unlink(name)
 
 
-def test_a_full_dev_shm_is_refused_with_both_figures() -> None:
-    """In a mount namespace of its own, where /dev/shm has 4 MB."""
-    small = "mount -t tmpfs -o size=4m tmpfs /dev/shm"
-    if subprocess.run(["unshare", "-m", "sh", "-c", small], capture_output=True).returncode:
+def launched_with_dev_shm(mount: str) -> subprocess.CompletedProcess[str]:
+    """A launch in a mount namespace of its own, whose /dev/shm `mount` prepares. Prints the exit
+    code and what is then in /dev/shm."""
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("needs the right to mount in a namespace of its own (CAP_SYS_ADMIN)")
     launch = f"{sys.executable} -m rt.launch --robot igris_b"
-    ended = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{small} && {launch}; echo $?; ls /dev/shm"],
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mount} && {launch}; echo $?; ls /dev/shm"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
+
+
+def test_a_full_dev_shm_is_refused_with_both_figures() -> None:
+    ended = launched_with_dev_shm("mount -t tmpfs -o size=4m tmpfs /dev/shm")
     assert ended.stdout.splitlines() == ["2"]  # the exit code, and nothing in /dev/shm
     assert len(ended.stderr.splitlines()) == 1
     assert "/dev/shm" in ended.stderr
@@ -185,15 +189,7 @@ def test_a_full_dev_shm_is_refused_with_both_figures() -> None:
 
 def test_a_dev_shm_without_a_single_page_left_is_refused_too() -> None:
     full = "mount -t tmpfs -o size=4k tmpfs /dev/shm && echo x > /dev/shm/other"
-    if subprocess.run(["unshare", "-m", "sh", "-c", full], capture_output=True).returncode:
-        pytest.skip("needs the right to mount in a namespace of its own (CAP_SYS_ADMIN)")
-    launch = f"{sys.executable} -m rt.launch --robot igris_b"
-    ended = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{full} && {launch}; echo $?; ls /dev/shm"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    ended = launched_with_dev_shm(full)
     assert ended.stdout.splitlines() == ["2", "other"]
     assert len(ended.stderr.splitlines()) == 1
     assert "/dev/shm is full" in ended.stderr

@@ -79,10 +79,11 @@ class ControlLoop:
         fresh = self._sense(tick.t_wake)
         self._obey(tick)
         hold = self._act(self._choose(tick, fresh))
-        if hold is Hold.NONE and self.episode.phase is Phase.RUN:
+        executing = hold is Hold.NONE and self.episode.phase is Phase.RUN
+        if executing:
             self.swap.used(tick.k)
         self.recorder.skip(skipped, planning)
-        self.recorder.publish(tick, hold, self.episode, self.swap)
+        self.recorder.publish(tick, hold, executing, self.episode, self.swap)
 
     def _sense(self, now: int) -> bool:
         """Read the robot. False: no measurement, an old one, or one that is not finite."""

@@ -6,7 +6,7 @@ from rt import clock
 from rt.control.episode import Episode
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
-from rt.records import Answer, Hold, Phase
+from rt.records import Answer, Hold
 from rt.shm import Ring
 
 ORDERED = (Hold.PAUSED, Hold.STOPPED)  # what an operator wanted is not counted as a hold
@@ -34,9 +34,10 @@ class Recorder:
         self._overruns += skipped
         self._planning += planning
 
-    def publish(self, tick: Tick, hold: Hold, episode: Episode, swap: Swap) -> None:
-        """Count this tick and write its record."""
-        executing = hold is Hold.NONE and episode.phase is Phase.RUN
+    def publish(
+        self, tick: Tick, hold: Hold, executing: bool, episode: Episode, swap: Swap
+    ) -> None:
+        """Count this tick and write its record. `executing`: a row of the chunk was sent."""
         if hold is Hold.NONE and not executing:
             self._moves += 1
         elif hold is not Hold.NONE and hold not in ORDERED:

@@ -9,6 +9,7 @@ from rt.launcher.supervisor import Supervisor
 from rt.snapshot import Snapshots
 from rt.statistics import TickStatistics
 
+LOOK_S = 0.05  # between two looks at the children and the rings
 SHOW_EVERY = 5  # looks between two status lines
 
 
@@ -55,3 +56,4 @@ class Board:
         snapshots.close()
         self._ticks.close()
         self._chunks.close()
+        self._inference.close()

@@ -12,14 +12,12 @@ from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import ConfigError, RtError
 from rt.infer.policy_config import declared_dims, load_policy_config
-from rt.launcher.board import Board
+from rt.launcher.board import LOOK_S, Board
 from rt.launcher.console import Console, progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
 from rt.launcher.supervisor import Child, Supervisor
 from rt.robots.robot import find_backend
-
-LOOK_S = 0.05  # between two looks at the children
 
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:

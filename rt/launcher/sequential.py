@@ -12,14 +12,12 @@ from rt.child import Status
 from rt.control.process import connected, hold_at_last, open_loop
 from rt.control.ticker import Ticker
 from rt.infer.process import open_pipeline
-from rt.launcher.board import Board
+from rt.launcher.board import LOOK_S, Board
 from rt.launcher.console import Console, progress
 from rt.launcher.interrupt import Interrupt, Interrupted
 from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
 from rt.session import Lock
-
-LOOK_EVERY_S = 0.05
 
 
 class ShownStatus(Status):
@@ -71,7 +69,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                         loop.tick(tick, skipped=skipped)
                     with interrupt.raising():
                         planned = pipeline.step(loop.record)
-                    if time.monotonic() - looked > LOOK_EVERY_S:
+                    if time.monotonic() - looked > LOOK_S:
                         looked = time.monotonic()
                         inference.count(pipeline.late, pipeline.dropped)
                         inference.beat()

@@ -46,7 +46,6 @@ class World:
         self.joint_ids = np.array([self.model.joint(name).id for name in JOINTS])
         self.hand_id = int(self.model.site("right_hand").id)
         self._qpos = self.model.jnt_qposadr[self.joint_ids]
-        self._qvel = self.model.jnt_dofadr[self.joint_ids]
         self._post_geom = int(self.model.geom("post").id)
         self._post, self._target = (
             int(self.model.body(name).mocapid[0]) for name in ("post", "target")
