@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -52,6 +53,21 @@ def test_a_signal_at_any_moment_ends_it_in_order(number: signal.Signals, moment:
         run.signal(number)
         assert run.wait() == 0, run.output
         assert "Traceback" not in run.output
+        run.nothing_left()
+
+
+def test_a_signal_while_control_is_still_importing_ends_it_in_order() -> None:
+    def imports(run: Launched) -> bool:
+        listed = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text()
+        # A child may end while we look at it.
+        with contextlib.suppress(FileNotFoundError):
+            commands = (Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed.split())
+            return any(b"rt.control.process" in command for command in commands)
+        return False
+
+    with Launched("early") as run:
+        until("control to be spawned", lambda: imports(run))
+        assert run.stop() == 0, run.output
         run.nothing_left()
 
 

@@ -264,7 +264,8 @@ class Supervisor:
     def stop(self) -> bool:
         """Control first: it holds and shuts the robot down while simulator and cameras still run.
 
-        False if control did not end by itself: then the robot was not shut down.
+        False if control had a robot in its hands and did not end by itself: then the robot was
+        not shut down.
         """
         deadline = time.monotonic() + GRACE_S
         control, inference = self.children.get("control"), self.children.get("inference")
@@ -277,7 +278,8 @@ class Supervisor:
             child.terminate()
         for child in self.children.values():
             child.end(deadline)
-        return control is None or not control.exit_code
+        # Until its first status it only imports, and SIGTERM ends it as it ends any process.
+        return control is None or control.exit_code == 0 or control.status is None
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
