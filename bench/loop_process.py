@@ -16,7 +16,6 @@ from rt.config import Realtime
 from rt.control import realtime
 from rt.control.process import open_loop
 from rt.control.ticker import Ticker
-from rt.robots.robot import open_robot
 from rt.session import Session
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     core, priority, period_us, spin_us, seconds = map(int, numbers)
     session = Session(name)
     config = session.config()
-    loop = open_loop(config, session, open_robot(config, session))
+    loop = open_loop(config, session)
     grants = realtime.enter(Realtime(priority=priority, cpu=core), core, require=False)
     ticker = Ticker(period_us * 1000, spin_ns=spin_us * 1000)
     wake = np.zeros(seconds * 1_000_000 // period_us, np.int64)

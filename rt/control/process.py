@@ -24,26 +24,25 @@ from rt.robots.robot import Robot, open_robot
 from rt.session import Lock, Session
 
 
-@contextmanager
-def connected(config: Config, session: Session) -> Iterator[Robot]:
-    """The session's robot, connected; shut down whatever happens."""
-    robot = open_robot(config, session)
-    robot.connect()
-    try:
-        yield robot
-    finally:
-        robot.shutdown()
-
-
-def open_loop(config: Config, session: Session, robot: Robot) -> ControlLoop:
-    """The control loop on the session's rings."""
+def open_loop(config: Config, session: Session) -> ControlLoop:
+    """The control loop on the session's rings and robot, which is not connected yet."""
     return ControlLoop(
         config,
-        robot,
+        open_robot(config, session),
         ticks=session.writer("tick"),
         chunks=session.reader("chunk"),
         commands=session.reader("command"),
     )
+
+
+@contextmanager
+def connected(robot: Robot) -> Iterator[None]:
+    """Within, the robot is connected; shut down whatever happens."""
+    robot.connect()
+    try:
+        yield
+    finally:
+        robot.shutdown()
 
 
 def hold_at_last(loop: ControlLoop, ticker: Ticker) -> None:
@@ -62,14 +61,13 @@ def run(session: Session, status: Status) -> None:
         nonlocal stop
         stop = True
 
-    signal.signal(signal.SIGTERM, on_terminate)
-    status.write("connecting", beat=False)
     config = session.config()
     with Lock(session.name, "control"):
-        if stop:  # our supervisor died before we touched the robot
-            return
-        with connected(config, session) as robot:
-            loop = open_loop(config, session, robot)
+        loop = open_loop(config, session)
+        # From here on there is a robot to shut down. Until now SIGTERM just ends the process.
+        signal.signal(signal.SIGTERM, on_terminate)
+        status.write("connecting", beat=False)
+        with connected(loop.robot):
             grants = realtime.enter(
                 config.robot.realtime, config.run.control_core, require=config.run.require_rt
             )

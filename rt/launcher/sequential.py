@@ -50,8 +50,8 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                 pipeline = open_pipeline(config, session, inference)
         except Interrupted:
             return
-        with connected(config, session) as robot:
-            loop = open_loop(config, session, robot)
+        loop = open_loop(config, session)
+        with connected(loop.robot):
             console.say("real time: not asked for in sequential mode")
             control.write("running", beat=False)
             board = Board(supervisor, console)

@@ -278,7 +278,7 @@ class Supervisor:
             child.terminate()
         for child in self.children.values():
             child.end(deadline)
-        # Until its first status it only imports, and SIGTERM ends it as it ends any process.
+        # Until its first status it has no robot, and SIGTERM ends it as it ends any process.
         return control is None or control.exit_code == 0 or control.status is None
 
     def force(self) -> None:

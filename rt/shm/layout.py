@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Layout:
         """Byte offset of slot 0's sequence word; a slot's payload starts one line after it."""
         return TEXT_OFFSET + _lines(len(self.text))
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """Bytes from one slot to the next."""
         return LINE + _lines(self.dtype.itemsize)
@@ -66,7 +67,7 @@ class Layout:
         layout = b"%d %d %s" % (VERSION, self.slots, self.text)
         return int.from_bytes(hashlib.blake2b(layout, digest_size=8).digest(), "little")
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The record's type. The text is a literal, never a pickle."""
         dtype: np.dtype[Any] = np.lib.format.descr_to_dtype(ast.literal_eval(self.text.decode()))
