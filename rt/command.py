@@ -35,7 +35,14 @@ def send(session: Session, order: Order, text: str = "") -> Answer:
         if order is not Order.STOP:  # which waits for nobody
             _let_pass(ticks, mailbox, record)
         record["order"], record["t_sent"], record["text"] = order, clock.now_ns(), encoded
-        return _wait_for_answer(session, ticks, mailbox.write(record))
+        index = mailbox.write(record)
+        answer = _answer_until(clock.now_ns() + ORDER_VALID_S * 1e9, ticks, index)
+    if answer is None:
+        raise SessionError(
+            f"session {session.name!r}: control did not answer within {ORDER_VALID_S:g} s: "
+            "see its state with python -m rt.inspect"
+        )
+    return answer
 
 
 def _let_pass(ticks: Ring, mailbox: Ring, record: Record) -> None:
@@ -44,24 +51,17 @@ def _let_pass(ticks: Ring, mailbox: Ring, record: Record) -> None:
     if index is None:
         return
     void_at = int(record["t_sent"]) + ORDER_VALID_S * 1e9
-    tick = ticks.buffer()
-    while clock.now_ns() < void_at:
-        if ticks.read_latest(tick) is not None and int(tick["command_index"]) >= index:
-            return
-        time.sleep(0.005)
+    _answer_until(void_at, ticks, index)
 
 
-def _wait_for_answer(session: Session, ticks: Ring, index: int) -> Answer:
+def _answer_until(t_ns: float, ticks: Ring, index: int) -> Answer | None:
+    """Control's answer to order `index`, or to a later one; None if none comes by `t_ns`."""
     record = ticks.buffer()
-    deadline = time.monotonic() + ORDER_VALID_S
-    while time.monotonic() < deadline:
+    while clock.now_ns() < t_ns:
         if ticks.read_latest(record) is not None and int(record["command_index"]) >= index:
             return Answer(int(record["command_answer"]))
         time.sleep(0.005)
-    raise SessionError(
-        f"session {session.name!r}: control did not answer within {ORDER_VALID_S:g} s: "
-        "see its state with python -m rt.inspect"
-    )
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ a chunk is float32, as policies compute it.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -127,10 +128,7 @@ def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
             ("d_planned", "i4"),  # rows
             ("s", "i4"),  # rows of the previous chunk executed at the observation
             ("previous_chunk", "i8"),  # ring index of the chunk that the leftover came from
-            (
-                "previous_d_counted",
-                "i4",
-            ),  # delay of the chunk published before this; -1: not counted
+            ("previous_d_counted", "i4"),  # of the chunk published before; -1: not counted
             ("t_start", "i8"),  # this inference began
             ("t_publish", "i8"),  # just before commit
             ("observe_ns", "i8"),
@@ -157,15 +155,18 @@ STATUS = np.dtype(
         ("heartbeat", "i8"),  # ns; 0: this process beats through another ring
         ("progress", "f8"),  # 0..1 while loading and warming up
         ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
-        (
-            "dropped",
-            "i8",
-        ),  # inference: chunks not published: wrong shape, not finite, or the policy raised
+        ("dropped", "i8"),  # inference: chunks of a wrong shape, not finite, or not given
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )
 
 SESSION = np.dtype([("json", "S65536")])
+
+
+def text(field: Any) -> str:
+    """A record's bytes field as a string."""
+    decoded: str = field.item().decode(errors="replace")
+    return decoded
 
 
 def sim_state_dtype(state_dim: int) -> np.dtype[np.void]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from rt import records
 from rt.config import Config, decode_config, encode_config
+from rt.config.check import session_name_problem
 from rt.errors import (
     NoSessionError,
     SegmentMissingError,
@@ -32,18 +32,14 @@ from rt.errors import (
 from rt.shm import Ring
 
 SHM = Path("/dev/shm")
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
 
 
 def check_name(name: str) -> str:
     """`name`, or a SessionError that says what a name may be."""
-    if not NAME.fullmatch(name):
-        raise SessionError(
-            f"session name {name!r}: expected 1 to 64 letters, digits, _ or -; "
-            "choose another with --session NAME"
-        )
+    if problem := session_name_problem(name):
+        raise SessionError(problem)
     return name
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from rt import clock, cores
 from rt.config import Config
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import Hold, Phase
+from rt.records import Hold, Phase, text
 from rt.session import Session, holder
 from rt.shm import Ring
 from rt.statistics import TickStatistics
@@ -90,7 +90,7 @@ class Snapshots:
                 {
                     "name": name.removeprefix("status."),
                     "pid": int(status["pid"]),
-                    "state": status["state"].item().decode(),
+                    "state": text(status["state"]),
                     "heartbeat_age_ms": round((now - beat) / 1e6, 1) if beat else None,
                     **_detail(name, text(status["state"]), text(status["detail"])),
                 }
@@ -220,9 +220,3 @@ def _detail(ring: str, state: str, detail: str) -> dict[str, Any]:
     if ring == "status.control" and state == "running" and detail:
         return {"detail": "", "realtime": json.loads(detail)}
     return {"detail": detail}
-
-
-def text(value: Any) -> str:
-    """A fixed-width bytes field as a string."""
-    decoded: str = value.item().decode(errors="replace")
-    return decoded

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rt.arrays import Vector
 from rt.records import Hold, Phase
 from rt.testing import SimulatedRun
 
 STARVED_AFTER = 3
 Record = Any
-Vector = NDArray[np.float64]
 
 
 class Heard(NamedTuple):

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from rt.arrays import Vector
 from rt.control.limits import Limits
 
-Vector = NDArray[np.float64]
 CASES = 5000
 JOINTS = 7
 

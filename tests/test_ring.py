@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -271,14 +272,21 @@ def is_whole(out: np.ndarray[Any, Any], index: int) -> bool:
     return octets[8:] == octets[:-8] and int.from_bytes(octets[:8], "little") == index
 
 
-@pytest.mark.slow
-def test_a_million_reads_across_processes_without_a_torn_one(name: str) -> None:
+@contextmanager
+def reader_under_a_running_writer(name: str, slots: int) -> Iterator[Ring]:
+    """A ring that another process writes to as fast as it can."""
     with (
-        Ring.create(name, SAMPLE, slots=2),
+        Ring.create(name, SAMPLE, slots=slots),
         Ring.attach(name) as reader,
         peer("write_forever", name) as writer,
     ):
         assert heard(writer) == "writing"
+        yield reader
+
+
+@pytest.mark.slow
+def test_a_million_reads_across_processes_without_a_torn_one(name: str) -> None:
+    with reader_under_a_running_writer(name, slots=2) as reader:
         out = reader.buffer()
         last, reads, laps = -1, 0, 0
         while reads < 1_000_000:
@@ -295,12 +303,7 @@ def test_a_million_reads_across_processes_without_a_torn_one(name: str) -> None:
 
 def test_the_detector_sees_what_a_reader_without_r6_accepts(name: str) -> None:
     """The negative control of the test above."""
-    with (
-        Ring.create(name, SAMPLE, slots=2),
-        Ring.attach(name) as reader,
-        peer("write_forever", name) as writer,
-    ):
-        assert heard(writer) == "writing"
+    with reader_under_a_running_writer(name, slots=2) as reader:
         out = reader.buffer()
         target = out.reshape(-1).view("u1").data
         for _ in range(1_000_000):
@@ -313,12 +316,7 @@ def test_the_detector_sees_what_a_reader_without_r6_accepts(name: str) -> None:
 
 
 def test_a_window_read_under_a_running_writer_is_consecutive(name: str) -> None:
-    with (
-        Ring.create(name, SAMPLE, slots=8),
-        Ring.attach(name) as reader,
-        peer("write_forever", name) as writer,
-    ):
-        assert heard(writer) == "writing"
+    with reader_under_a_running_writer(name, slots=8) as reader:
         outs, reads = np.zeros(3, SAMPLE), 0
         while reads < 20_000:
             newest = reader.read_window(outs, 3)

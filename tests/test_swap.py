@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import MakeRing, Simulate
-from numpy.typing import NDArray
 from oracle import SwapOracle, check_ticks, publish_tick
 
 from rt.control.swap import Swap
@@ -17,7 +16,6 @@ from rt.shm import Ring
 from rt.testing import SimulatedRun, config
 
 H, JOINTS = 6, 2
-Chunk = NDArray[np.float32]
 
 
 class Bench:

@@ -29,6 +29,16 @@ def check(config: Config) -> None:
     _check_run(config)
 
 
+def session_name_problem(name: str) -> str:
+    """What is wrong with a session's name; empty if nothing is."""
+    if NAME.fullmatch(name):
+        return ""
+    return (
+        f"session name {name!r}: expected 1 to 64 letters, digits, _ or -; "
+        "choose another with --session NAME"
+    )
+
+
 def _fail(config: Config, section: str, keys: Sequence[Key], complaint: str) -> ConfigError:
     return ConfigError(f"{_place(config, section, *keys)}: {complaint}")
 
@@ -184,11 +194,8 @@ def _check_topics(config: Config) -> None:
 
 def _check_run(config: Config) -> None:
     run = config.run
-    if not NAME.fullmatch(run.session):
-        raise ConfigError(
-            f"session name {run.session!r}: expected 1 to 64 letters, digits, _ or -; "
-            "choose another with --session NAME"
-        )
+    if problem := session_name_problem(run.session):
+        raise ConfigError(problem)
     if run.duration_s is not None and run.duration_s <= 0:
         complaint = f"expected seconds > 0, got {run.duration_s:g}"
         raise _fail(config, "run", ["duration_s"], complaint)

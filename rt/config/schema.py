@@ -12,14 +12,13 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
+from rt.arrays import Vector
 from rt.config.check import check
 from rt.errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
 NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
-Vector = NDArray[np.float64]
 
 Io = Literal["sim", "ros2", "dds"]
 Algorithm = Literal["rtc", "sequential"]

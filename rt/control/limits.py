@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
+from rt.arrays import Vector
 
 
 def is_finite(vector: Vector) -> bool:

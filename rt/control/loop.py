@@ -70,11 +70,11 @@ class ControlLoop:
         for unknown in (self._state, self._target, self._command, self._last):
             unknown.fill(np.nan)
 
-    def tick(self, tick: Tick, *, skipped: int = 0, planning: int = 0) -> None:
+    def tick(self, tick: Tick, *, skipped: int = 0, planned: bool = False) -> None:
         """Do one tick and publish its record.
 
-        `skipped`, `planning`: due ticks passed over before this one, because the loop was late
-        or because sequential mode was planning.
+        `skipped`: due ticks passed over before this one. `planned`: because sequential mode was
+        planning, else because the loop was late.
         """
         fresh = self._sense(tick.t_wake)
         self._obey(tick)
@@ -82,7 +82,7 @@ class ControlLoop:
         executing = hold is Hold.NONE and self.episode.phase is Phase.RUN
         if executing:
             self.swap.used(tick.k)
-        self.recorder.skip(skipped, planning)
+        self.recorder.skip(skipped, planned=planned)
         self.recorder.publish(tick, hold, executing, self.episode, self.swap)
 
     def _sense(self, now: int) -> bool:

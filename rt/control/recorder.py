@@ -29,10 +29,12 @@ class Recorder:
         self._overruns = self._planning = self._holds = self._moves = self._not_finite = 0
         self._ticks = ticks
 
-    def skip(self, skipped: int, planning: int) -> None:
-        """Due ticks passed over before this one: late, or planning (sequential mode)."""
-        self._overruns += skipped
-        self._planning += planning
+    def skip(self, skipped: int, *, planned: bool) -> None:
+        """Due ticks passed over before this one: planning (sequential mode), or late."""
+        if planned:
+            self._planning += skipped
+        else:
+            self._overruns += skipped
 
     def publish(
         self, tick: Tick, hold: Hold, executing: bool, episode: Episode, swap: Swap

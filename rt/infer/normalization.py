@@ -22,11 +22,11 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import numpy as np
 
+from rt.arrays import Vector
 from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, PolicyError, RtError
 
 Mode = Literal["z-score", "quantile"]
-Vector = np.ndarray[Any, np.dtype[np.float64]]
 X = TypeVar("X")  # a numpy array or a torch tensor (..., dims) of floats
 
 STATE_KEYS = ("observation.state", "state")

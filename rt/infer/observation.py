@@ -15,6 +15,7 @@ import numpy as np
 from rt import clock
 from rt.config import Config
 from rt.infer.rtc import Record
+from rt.records import text
 from rt.session import Session
 from rt.shm import Ring
 
@@ -46,9 +47,8 @@ class Observer:
             if images is None:
                 return None
             observation[name] = images
-        prompt = record["prompt"].item()
-        if prompt:
-            observation["prompt"] = prompt.decode(errors="replace")
+        if prompt := text(record["prompt"]):
+            observation["prompt"] = prompt
         self.waiting_for = ""
         return observation
 

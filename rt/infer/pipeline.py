@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rt import clock
+from rt.arrays import Chunk
 from rt.clock import Ticks
 from rt.config import Config
 from rt.errors import PolicyError
@@ -22,7 +23,7 @@ from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, example_observation
 from rt.infer.policy import GuidanceOptions, Policy
-from rt.infer.rtc import Chunk, Plan, Record
+from rt.infer.rtc import Plan, Record
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
@@ -42,6 +43,16 @@ class Algorithm(Protocol):
         self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
     ) -> None: ...
     def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None: ...
+
+
+def run_policy(
+    policy: Policy, plan: Plan, observation: dict[str, Any], normalizer: Normalizer
+) -> Chunk:
+    """What the policy makes of the observation, guided if there is a leftover. Adds to it."""
+    if plan.leftover is None:
+        return policy.predict(observation, normalizer)
+    observation |= {"est_delay": plan.d, "prev_action": plan.leftover}
+    return policy.guided_inference(observation, normalizer, plan.s, len(plan.leftover))
 
 
 class Pipeline:
@@ -101,7 +112,7 @@ class Pipeline:
         params = self._config.params
         observation = example_observation(self._config)
         s = params.min_num_actions_executed
-        plan = Plan(0, 0, False, s, 0, -1, np.zeros(self._shape, np.float32), -1)
+        plan = Plan(0, 0, cold=False, s=s, leftover=np.zeros(self._shape, np.float32))
         took = []
         for _ in range(runs):
             start = time.perf_counter()
@@ -162,14 +173,7 @@ class Pipeline:
     def _infer(self, plan: Plan, observation: dict[str, Any]) -> Chunk:
         """(H, A) float32, in robot units. Includes `--inject_delay_ms`."""
         observation["guidance"] = self._guidance
-        if plan.leftover is None:
-            actions = self._policy.predict(observation, self._normalizer)
-        else:
-            observation["est_delay"] = plan.d
-            observation["prev_action"] = plan.leftover
-            actions = self._policy.guided_inference(
-                observation, self._normalizer, plan.s, self._shape[0]
-            )
+        actions = run_policy(self._policy, plan, observation, self._normalizer)
         time.sleep(self._config.run.inject_delay_ms / 1000)
         return actions
 
@@ -191,10 +195,7 @@ class Pipeline:
         t_inferred = clock.now_ns()
         period = self._config.period_ns
         ticks = Ticks(epoch_ns=int(record["t_due"]) - plan.obs_tick * period, period_ns=period)
-        chunk["obs_tick"], chunk["episode"], chunk["cold"] = plan.obs_tick, plan.episode, plan.cold
-        chunk["d_planned"], chunk["s"] = plan.d, plan.s
-        chunk["previous_chunk"] = plan.previous_chunk
-        chunk["previous_d_counted"] = plan.previous_d_counted
+        plan.write_to(chunk)
         chunk["t_start"], chunk["observe_ns"] = t_start, t_observed - t_start
         latency = getattr(self._policy, "latency", {})
         chunk["encode_ns"] = latency.get("encode_ns", 0)
@@ -202,8 +203,7 @@ class Pipeline:
         chunk["weights"] = self._weights(plan)
         chunk["actions"] = actions
         now = clock.now_ns()
-        after_publication = ticks.next_after(now + self._algorithm.publish_margin_ns)
-        first_tick = after_publication if plan.cold else plan.obs_tick
+        first_tick = plan.first_tick(ticks, now + self._algorithm.publish_margin_ns)
         chunk["first_tick"] = first_tick
         chunk["t_publish"], chunk["publish_ns"] = now, now - t_inferred
         index = self._chunks.write(chunk)

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
+from rt.arrays import Chunk
 
 if TYPE_CHECKING:
     from torch import nn
 
     from rt.infer.inpainting import Schedule
     from rt.infer.normalization import Normalizer
-
-Chunk = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -18,28 +18,39 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rt.arrays import Chunk
+from rt.clock import Ticks
 from rt.config import RuntimeParams
 from rt.records import Hold, Phase
 
 Record = Any  # a 0-d structured array of `records.tick_dtype`
-Chunk = NDArray[np.float32]  # (H, A)
 
 REMEMBERED = 4  # published chunks that may still be in use
 
 
 class Plan(NamedTuple):
-    """What the next inference is to do."""
+    """What the next inference is to do. As it stands, cold."""
 
     obs_tick: int
     episode: int
-    cold: bool  # nothing is being executed: no leftover, and the chunk starts once it is ready
-    s: int
-    d: int
-    previous_chunk: int  # ring index of the chunk that the leftover comes from; -1: none
-    leftover: Chunk | None  # (H, A): row i meets new row i; padded by its last row
-    previous_d_counted: int  # of the chunk published before; -1: not counted
+    cold: bool = True  # nothing is being executed: no leftover, and the chunk starts once ready
+    s: int = 0
+    d: int = 0
+    previous_chunk: int = -1  # ring index of the chunk that the leftover comes from; -1: none
+    leftover: Chunk | None = None  # (H, A): row i meets new row i; padded by its last row
+    previous_d_counted: int = -1  # of the chunk published before; -1: not counted
+
+    def first_tick(self, ticks: Ticks, seen_ns: int) -> int:
+        """The tick of the chunk's row 0, if control can have seen the chunk by `seen_ns`."""
+        return ticks.next_after(seen_ns) if self.cold else self.obs_tick
+
+    def write_to(self, chunk: Record) -> None:
+        """Fill in what a chunk record tells of its plan."""
+        chunk["obs_tick"], chunk["episode"], chunk["cold"] = self.obs_tick, self.episode, self.cold
+        chunk["d_planned"], chunk["s"] = self.d, self.s
+        chunk["previous_chunk"] = self.previous_chunk
+        chunk["previous_d_counted"] = self.previous_d_counted
 
 
 class Published(NamedTuple):
@@ -97,7 +108,7 @@ class Rtc:
         obs_tick, episode = int(record["tick"]), int(record["episode"])
         in_use = self._published.get(int(record["chunk"]))
         if int(record["hold"]) != Hold.NONE or in_use is None:
-            return Plan(obs_tick, episode, True, 0, 0, -1, None, self._counted)
+            return Plan(obs_tick, episode, previous_d_counted=self._counted)
         executed = (obs_tick - in_use.first_tick) / self._ticks_per_row
         s = min(max(math.ceil(executed), 0), self._horizon)
         return Plan(

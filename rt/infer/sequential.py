@@ -6,8 +6,9 @@ leftover nor a delay.
 
 from __future__ import annotations
 
+from rt.arrays import Chunk
 from rt.config import RuntimeParams
-from rt.infer.rtc import Chunk, Plan, Record
+from rt.infer.rtc import Plan, Record
 from rt.records import Hold, Phase
 
 
@@ -34,7 +35,7 @@ class Sequential:
 
     def plan(self, record: Record) -> Plan:
         """Always cold: the chunk starts at the first tick after it is ready."""
-        return Plan(int(record["tick"]), int(record["episode"]), True, 0, 0, -1, None, -1)
+        return Plan(int(record["tick"]), int(record["episode"]))
 
     def published(
         self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from rt.control.realtime import Grant
-from rt.records import Hold, Phase
-from rt.snapshot import Snapshots, rows_left, text
+from rt.records import Hold, Phase, text
+from rt.snapshot import Snapshots, rows_left
 from rt.statistics import TickStatistics
 
 BAR = 24

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from rt.cli import underscored
+from rt.config.schema import Algorithm, Io
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -15,7 +17,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--robot", required=True, help="a folder of configs/robots")
     parser.add_argument(
         "--inference_algorithm",
-        choices=("rtc", "sequential"),
+        choices=get_args(Algorithm),
         default="rtc",
         help="rtc: two processes, chunks that agree (default); sequential: one, for a debugger",
     )
@@ -24,7 +26,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--inference_runtime_topics_config", metavar="JSON")
     parser.add_argument(
         "--io",
-        choices=("sim", "ros2", "dds"),
+        choices=get_args(Io),
         help="how to reach the robot (default: robot.yaml's, sim); a real one moves only if named",
     )
     parser.add_argument("--session", metavar="NAME", help="default: the robot's name")

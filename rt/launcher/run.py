@@ -101,9 +101,8 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
                 console.say("stopped before it ran")
                 return
         if config.run.algorithm == "sequential":
-            from rt.launcher.sequential import (
-                run_sequential,  # the policy, and torch, in this process
-            )
+            # Imported only here: it brings the policy, and torch, into this process.
+            from rt.launcher.sequential import run_sequential
 
             run_sequential(supervisor, console, interrupt)
             return

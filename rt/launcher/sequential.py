@@ -62,11 +62,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                     tick = ticker.wait(lambda: bool(interrupt))
                     if tick is None:
                         break
-                    skipped = ticker.skipped
-                    if planned:
-                        loop.tick(tick, planning=skipped)
-                    else:
-                        loop.tick(tick, skipped=skipped)
+                    loop.tick(tick, skipped=ticker.skipped, planned=planned)
                     with interrupt.raising():
                         planned = pipeline.step(loop.record)
                     if time.monotonic() - looked > LOOK_S:

@@ -23,6 +23,7 @@ from rt import clock
 from rt.child import QUIET_SIGNALS
 from rt.config import Config
 from rt.errors import RtError, SessionLiveError
+from rt.records import text
 from rt.robots.robot import find_backend, resolve
 from rt.session import Lock, Session, holder, ring_table
 
@@ -93,7 +94,7 @@ class Child:
     def state(self) -> str:
         """What it says it is doing."""
         status = self.status
-        return status["state"].item().decode() if status is not None else "starting"
+        return text(status["state"]) if status is not None else "starting"
 
     @property
     def progress(self) -> float:
@@ -103,7 +104,7 @@ class Child:
     @property
     def detail(self) -> str:
         status = self.status
-        return status["detail"].item().decode(errors="replace") if status is not None else ""
+        return text(status["detail"]) if status is not None else ""
 
     @property
     def beyond_repair(self) -> bool:

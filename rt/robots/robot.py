@@ -12,16 +12,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from rt.arrays import Vector
 from rt.errors import MissingPackageError, RobotError
 
 if TYPE_CHECKING:
     from rt.config import Config
     from rt.session import Session
-
-Vector = NDArray[np.float64]
 
 
 class Robot(Protocol):

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rt.arrays import Chunk, Vector
 from rt.errors import RobotError
 
-Vector = NDArray[np.float64]
-Chunk = NDArray[np.float32]
 Reading = Literal["fresh", "none", "stale", "nan", "raise"]
 
 START_NS = 1_000_000_000

@@ -17,6 +17,8 @@ from rt.config import Config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Ticker
 from rt.errors import PolicyError
+from rt.infer.normalization import Normalizer
+from rt.infer.pipeline import run_policy
 from rt.infer.rtc import Plan, Record, Rtc
 from rt.infer.sequential import Sequential
 from rt.records import COMMAND, Order, chunk_dtype, tick_dtype
@@ -144,11 +146,7 @@ class SimulatedRun:
             return
         self._publish_until(tick.t_wake)
         self.robot.tick = tick.k
-        passed = self.ticker.skipped
-        if self._planned:
-            self.loop.tick(tick, planning=passed)
-        else:
-            self.loop.tick(tick, skipped=passed)
+        self.loop.tick(tick, skipped=self.ticker.skipped, planned=self._planned)
         record = self._tick_reader.buffer()
         self._tick_reader.read_latest(record)
         self.ticks.append(record)
@@ -167,12 +165,7 @@ class SimulatedRun:
         self.plans.append(plan)
         observation: dict[str, Any] = {"proprio": np.asarray(record["state"], np.float32)[None]}
         try:
-            if plan.leftover is None:
-                actions = self.policy.predict(observation, None)
-            else:
-                observation |= {"est_delay": plan.d, "prev_action": plan.leftover}
-                horizon = self.config.params.action_chunk_size
-                actions = self.policy.guided_inference(observation, None, plan.s, horizon)
+            actions: Any = run_policy(self.policy, plan, observation, Normalizer.identity())
         except PolicyError:
             actions = None
         ticks = self._delay(len(self.policy.inputs))
@@ -195,14 +188,10 @@ class SimulatedRun:
             self.dropped += 1
             return
         plan, ticks = done.plan, Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
-        cold_first = ticks.next_after(done.t_publish + self.algorithm.publish_margin_ns)
-        first_tick = cold_first if plan.cold else plan.obs_tick
+        first_tick = plan.first_tick(ticks, done.t_publish + self.algorithm.publish_margin_ns)
         chunk = self._chunk_ring.buffer()
-        chunk["first_tick"], chunk["obs_tick"] = first_tick, plan.obs_tick
-        chunk["episode"], chunk["cold"], chunk["s"] = plan.episode, plan.cold, plan.s
-        chunk["mode"] = self.algorithm.mode.encode()
-        chunk["d_planned"], chunk["previous_chunk"] = plan.d, plan.previous_chunk
-        chunk["previous_d_counted"] = plan.previous_d_counted
+        plan.write_to(chunk)
+        chunk["first_tick"], chunk["mode"] = first_tick, self.algorithm.mode.encode()
         chunk["t_publish"] = done.t_publish
         chunk["actions"] = done.actions
         index = self._chunk_ring.write(chunk)

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rt.arrays import Chunk
 from rt.errors import PolicyError
 from rt.infer.inpainting import compute_guided_prefix_weights, guided_denoise, velocity_and_pull
 from rt.infer.normalization import Normalizer
-from rt.infer.policy import Chunk, GuidanceOptions
+from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.infer.stopwatch import Stopwatch
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from rt.arrays import Chunk
 from rt.errors import MissingPackageError, PolicyError
 from rt.infer.normalization import Normalizer
-from rt.infer.policy import Chunk
 from rt.infer.registry import POLICY_REGISTRY
 
 REPOSITORY = "https://github.com/Physical-Intelligence/openpi"

@@ -15,7 +15,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.robots.sim.world import ARM, INITIAL_RAD, JOINTS, Vector, World
+from rt.arrays import Vector
+from rt.robots.sim.world import ARM, INITIAL_RAD, JOINTS, World
 
 Side = Literal[-1, 1]  # which way round the post, seen along the way: 1 left, -1 right
 

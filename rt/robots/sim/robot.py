@@ -6,14 +6,12 @@ Needs neither MuJoCo nor OpenCV: those live in `rt.robots.sim.process`.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rt import clock
+from rt.arrays import Vector
 from rt.config import Config
 from rt.records import STATUS, sim_command_dtype, sim_state_dtype
 from rt.session import Session
-
-Vector = NDArray[np.float64]
 
 
 def rings(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:

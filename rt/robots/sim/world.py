@@ -12,9 +12,9 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Vector = NDArray[np.float64]
+from rt.arrays import Vector
 
 REACH_RADIUS_M = 0.03  # how near to `target` the hand has to be
 REACH_DWELL_S = 0.5  # and for how long without a break
