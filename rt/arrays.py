@@ -10,3 +10,6 @@ Vector = NDArray[np.float64]
 
 Chunk = NDArray[np.float32]
 """A chunk's actions, (H, A)."""
+
+Weights = NDArray[np.float32]
+"""How strongly each row of a chunk is tied to the leftover, (H,): 0 to 1."""

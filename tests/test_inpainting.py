@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from rt.errors import PolicyError
-from rt.infer.inpainting import (
-    compute_guided_prefix_weights,
-    guidance_weight,
-    guided_action_chunk_inference,
-    guided_denoise,
-)
+from rt.infer.denoising import guidance_weight, guided_denoise
+from rt.infer.inpainting import compute_guided_prefix_weights, guided_action_chunk_inference
 
 H, A, STEPS = 6, 2, 5
 SCHEDULES = ("exp", "linear", "ones", "zeros")

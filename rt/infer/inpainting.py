@@ -1,10 +1,4 @@
-"""Real-Time Chunking's mathematics: prefix weights and guided denoising (arXiv 2506.07339).
-
-tau runs 0 → 1, x(0) ~ N(0, I), x(1) = the actions. With the velocity v, the leftover Y of the
-previous chunk, and W = diag(weights), one of n Euler steps is
-
-    x ← x + 1/n · (v + min(beta, (tau² + (1−tau)²) / (tau (1−tau))) · g)        Eqs. 1, 2, 4
-    g = (Y − x̂)ᵀ W ∂x̂/∂x,   x̂ = x + (1−tau) v                                   Eqs. 2, 3
+"""Real-Time Chunking's prefix weights, and guided inference for a decoder (arXiv 2506.07339).
 
 torch is imported by the functions that need it: it takes seconds, and the weights do without.
 """
@@ -17,19 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from rt.arrays import Weights
 from rt.errors import PolicyError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Schedule = Literal["exp", "linear", "ones", "zeros"]
-Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
-Evaluate = Callable[..., "tuple[Tensor, Tensor | None]"]
 
 
 def compute_guided_prefix_weights(
     delay_steps: int, executed: int, total: int, *, schedule: Schedule = "exp"
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+) -> Weights:
     """How strongly row i of the new chunk is pulled to the leftover (Eq. 5): (total,) float32.
 
     1 for i < d; then, with c = (H−s−i) / (H−s−d+1), c(e^c−1)/(e−1) (`exp`), c (`linear`),
@@ -62,106 +55,6 @@ def compute_guided_prefix_weights(
     return weights
 
 
-def guidance_weight(tau: float, max_guidance_weight: float) -> float:
-    """min(beta, (1−tau)/(tau·r²)), r² = (1−tau)²/(tau² + (1−tau)²); beta at tau = 0 (Eqs. 2, 4)."""
-    if tau <= 0:
-        return max_guidance_weight
-    rest = 1 - tau
-    return min(max_guidance_weight, (tau**2 + rest**2) / (tau * rest))
-
-
-def guided_denoise(
-    velocity: Velocity,
-    noise: Tensor,
-    num_steps: int,
-    *,
-    leftover: Tensor | None = None,
-    weights: Tensor | None = None,
-    max_guidance_weight: float = 5.0,
-    vjp: bool = True,
-    evaluate: Evaluate | None = None,
-) -> Tensor:
-    """Integrate `velocity` from noise to actions, pulled to `leftover`: (B, H, A), noise's dtype.
-
-    velocity: (x (B, H, A), tau (B,)) → (B, H, A), differentiable in x.
-    noise: (B, H, A), a sample of N(0, I).
-    num_steps: n ≥ 1 Euler steps.
-    leftover: Y, (B, H, A) or (H, A), row i meets the new chunk's row i. None: no guidance.
-    weights: (H,), from `compute_guided_prefix_weights`. What the leftover holds where they are 0
-        is never looked at, be it NaN.
-    max_guidance_weight: beta. Above 5 brings nothing, and too high diverges at n = 5.
-    vjp: False takes the identity for ∂x̂/∂x, which is cheaper and not what the paper does.
-    evaluate: a compiled `velocity_and_pull`. One step is compiled, not the loop: n times shorter.
-
-    Works inside `torch.inference_mode()` (torch.func.vjp does; torch.autograd.grad does not) and
-    never waits for the device. Raises PolicyError.
-    """
-    import torch
-
-    if num_steps < 1:
-        raise PolicyError(f"denoising takes at least 1 step, got num_steps = {num_steps}")
-    evaluate = evaluate or velocity_and_pull
-    target, mask = (None, None) if leftover is None else _guide(noise, leftover, weights)
-    x = noise
-    with torch.no_grad():  # parameters that were not frozen would record every step
-        for step in range(num_steps):
-            tau = step / num_steps
-            time = torch.full(x.shape[:1], tau, dtype=x.dtype, device=x.device)
-            v, g = evaluate(velocity, x, time, target, mask, vjp)
-            if g is not None:
-                v = v + guidance_weight(tau, max_guidance_weight) * g
-            x = x + v / num_steps
-    return x
-
-
-def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Y (B or 1, H, A) and W (H, 1) on the noise's device, in its dtype; checked."""
-    import torch
-
-    B, H, A = noise.shape
-    if tuple(leftover.shape) not in ((B, H, A), (1, H, A), (H, A)):
-        raise PolicyError(
-            f"the leftover to guide by must be {(B, H, A)} or {(H, A)} like the noise, "
-            f"got {tuple(leftover.shape)}"
-        )
-    if weights is None or tuple(weights.shape) != (H,):
-        got = "none" if weights is None else str(tuple(weights.shape))
-        raise PolicyError(f"guidance by a leftover of {H} rows needs weights ({H},), got {got}")
-    mask = weights.to(noise)[:, None]
-    # 0 · NaN is NaN: rows that pull nowhere are taken out, not multiplied out.
-    return torch.where(mask != 0, leftover.to(noise), 0), mask
-
-
-def velocity_and_pull(
-    velocity: Velocity,
-    x: Tensor,
-    tau: Tensor,
-    target: Tensor | None,
-    mask: Tensor | None,
-    vjp: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): a step's work, in one graph.
-
-    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1).
-    """
-    import torch
-
-    if target is None or mask is None:
-        return velocity(x, tau), None
-    rest = (1 - tau)[:, None, None]
-
-    def clean(x: Tensor) -> tuple[Tensor, Tensor]:
-        v = velocity(x, tau)
-        return x + rest * v, v
-
-    if not vjp:
-        estimate, v = clean(x)
-        return v, mask * (target - estimate)
-    estimate, pull_back, v = torch.func.vjp(clean, x, has_aux=True)  # type: ignore[misc]
-    (g,) = pull_back(mask * (target - estimate))
-    return v, g
-
-
 def guided_action_chunk_inference(
     action_decoder: Callable[..., Tensor],
     cond_memory: Any,
@@ -187,6 +80,8 @@ def guided_action_chunk_inference(
         is a tensor (batch first), else of prev_action_chunk. Raises PolicyError.
     """
     import torch
+
+    from rt.infer.denoising import guided_denoise
 
     noise = input_noise
     if noise is None:

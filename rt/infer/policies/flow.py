@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from rt.arrays import Chunk
 from rt.errors import PolicyError
-from rt.infer.inpainting import compute_guided_prefix_weights, guided_denoise, velocity_and_pull
+from rt.infer.denoising import guided_denoise, velocity_and_pull
+from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY

@@ -1,0 +1,149 @@
+"""From noise to actions by Euler's method: free, pulled by a leftover, or with a clean prefix.
+
+tau runs 0 → 1, x(0) ~ N(0, I), x(1) = the actions. With the velocity v, the leftover Y of the
+previous chunk, and W = diag(weights), one of n guided steps is (arXiv 2506.07339)
+
+    x ← x + 1/n · (v + min(beta, (tau² + (1−tau)²) / (tau (1−tau))) · g)        Eqs. 1, 2, 4
+    g = (Y − x̂)ᵀ W ∂x̂/∂x,   x̂ = x + (1−tau) v                                   Eqs. 2, 3
+
+A network that was trained with clean prefixes (arXiv 2512.05964) needs no pull: its frozen rows
+are the leftover's, at tau = 1, from the first step on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rt.errors import PolicyError
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def guidance_weight(tau: float, max_guidance_weight: float) -> float:
+    """min(beta, (1−tau)/(tau·r²)), r² = (1−tau)²/(tau² + (1−tau)²); beta at tau = 0 (Eqs. 2, 4)."""
+    if tau <= 0:
+        return max_guidance_weight
+    rest = 1 - tau
+    return min(max_guidance_weight, (tau**2 + rest**2) / (tau * rest))
+
+
+def guided_denoise(
+    velocity: Velocity,
+    noise: Tensor,
+    num_steps: int,
+    *,
+    leftover: Tensor | None = None,
+    weights: Tensor | None = None,
+    max_guidance_weight: float = 5.0,
+    vjp: bool = True,
+    evaluate: Evaluate | None = None,
+) -> Tensor:
+    """Integrate `velocity` from noise to actions, pulled to `leftover`: (B, H, A), noise's dtype.
+
+    velocity: (x (B, H, A), tau (B,)) → (B, H, A), differentiable in x.
+    noise: (B, H, A), a sample of N(0, I).
+    num_steps: n ≥ 1 Euler steps.
+    leftover: Y, (B, H, A) or (H, A), row i meets the new chunk's row i. None: no guidance.
+    weights: (H,), from `compute_guided_prefix_weights`, or (H, A). What the leftover holds where
+        they are 0 is never looked at, be it NaN.
+    max_guidance_weight: beta. Above 5 brings nothing, and too high diverges at n = 5.
+    vjp: False takes the identity for ∂x̂/∂x, which is cheaper and not what the paper does.
+    evaluate: a compiled `velocity_and_pull`. One step is compiled, not the loop: n times shorter.
+
+    Works inside `torch.inference_mode()` (torch.func.vjp does; torch.autograd.grad does not) and
+    never waits for the device. Raises PolicyError.
+    """
+    _check_steps(num_steps)
+    evaluate = evaluate or velocity_and_pull
+    target, mask = (None, None) if leftover is None else _guide(noise, leftover, weights)
+    x = noise
+    with torch.no_grad():  # parameters that were not frozen would record every step
+        for step in range(num_steps):
+            tau = step / num_steps
+            time = torch.full(x.shape[:1], tau, dtype=x.dtype, device=x.device)
+            v, g = evaluate(velocity, x, time, target, mask, vjp)
+            if g is not None:
+                v = v + guidance_weight(tau, max_guidance_weight) * g
+            x = x + v / num_steps
+    return x
+
+
+def prefix_denoise(
+    velocity: Velocity,
+    noise: Tensor,
+    num_steps: int,
+    *,
+    leftover: Tensor,
+    weights: Tensor,
+    evaluate: Evaluate | None = None,
+) -> Tensor:
+    """Integrate `velocity` while the frozen rows stay as the leftover has them: (B, H, A).
+
+    velocity: (x (B, H, A), tau (B, H)) → (B, H, A), of a network trained with clean prefixes.
+    weights: (H,) or (H, A): rows where they are 1 are frozen; see `guided_denoise` for the rest.
+    Raises PolicyError.
+    """
+    _check_steps(num_steps)
+    evaluate = evaluate or velocity_and_pull
+    target, mask = _guide(noise, leftover, weights)
+    frozen = (mask >= 1).any(-1, keepdim=True)  # (H, 1); a padding joint has weight 0
+    x = torch.where(frozen, target, noise)
+    with torch.no_grad():
+        for step in range(num_steps):
+            tau = torch.where(frozen[:, 0], 1.0, step / num_steps).to(x).expand(x.shape[:2])
+            v, _ = evaluate(velocity, x, tau, None, None, False)
+            x = torch.where(frozen, x, x + v / num_steps)
+    return x
+
+
+def _check_steps(num_steps: int) -> None:
+    if num_steps < 1:
+        raise PolicyError(f"denoising takes at least 1 step, got num_steps = {num_steps}")
+
+
+def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Y (B or 1, H, A) and W (H, 1 or A) on the noise's device, in its dtype; checked."""
+    B, H, A = noise.shape
+    if tuple(leftover.shape) not in ((B, H, A), (1, H, A), (H, A)):
+        raise PolicyError(
+            f"the leftover to guide by must be {(B, H, A)} or {(H, A)} like the noise, "
+            f"got {tuple(leftover.shape)}"
+        )
+    if weights is None or tuple(weights.shape) not in ((H,), (H, A)):
+        got = "none" if weights is None else str(tuple(weights.shape))
+        raise PolicyError(f"guidance by a leftover of {H} rows needs weights ({H},), got {got}")
+    mask = weights.to(noise).reshape(H, -1)
+    # 0 · NaN is NaN: rows that pull nowhere are taken out, not multiplied out.
+    return torch.where(mask != 0, leftover.to(noise), 0), mask
+
+
+def velocity_and_pull(
+    velocity: Velocity,
+    x: Tensor,
+    tau: Tensor,
+    target: Tensor | None,
+    mask: Tensor | None,
+    vjp: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): a step's work, in one graph.
+
+    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1) or (H, A).
+    """
+    if target is None or mask is None:
+        return velocity(x, tau), None
+    rest = (1 - tau)[:, None, None]
+
+    def clean(x: Tensor) -> tuple[Tensor, Tensor]:
+        v = velocity(x, tau)
+        return x + rest * v, v
+
+    if not vjp:
+        estimate, v = clean(x)
+        return v, mask * (target - estimate)
+    estimate, pull_back, v = torch.func.vjp(clean, x, has_aux=True)  # type: ignore[misc]
+    (g,) = pull_back(mask * (target - estimate))
+    return v, g
