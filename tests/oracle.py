@@ -182,7 +182,7 @@ def check_plans(run: SimulatedRun) -> list[int]:
         goes_on = np.array([action_at(in_use["actions"], row + i) for i in range(H)])
         np.testing.assert_allclose(np.array(plan.leftover), goes_on, 1e-6, err_msg=where)
     assert not plans, "a plan from a record that inference did not look at"
-    assert run.algorithm.late == late
+    assert run.mode.planner.late == late
     return counts
 
 

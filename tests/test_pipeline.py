@@ -12,10 +12,10 @@ from launched import unique_session
 from rt import clock
 from rt.config import Config
 from rt.errors import PolicyError
+from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
-from rt.infer.rtc import Rtc
 from rt.records import Hold, Phase
 from rt.session import Session, ring_table
 from rt.testing import ScriptedPolicy, config
@@ -55,9 +55,9 @@ class Bench:
     def pipeline(self, script: Callable[[int, Any], Any] | None = None) -> Pipeline:
         options = {} if script is None else {"script": script}
         self.policy = ScriptedPolicy(action_chunk_size=H, action_dim=A, **options)
-        algorithm = Rtc(self.config.params)
+        mode = open_mode("rtc", self.config.params)
         normalizer = Normalizer.identity()
-        return Pipeline(self.config, self.session, self.policy, normalizer, algorithm)
+        return Pipeline(self.config, self.session, self.policy, normalizer, mode)
 
 
 @pytest.fixture

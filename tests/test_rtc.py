@@ -186,11 +186,11 @@ def test_a_chunk_that_was_never_used_counts_with_its_publication(simulate: Simul
 def test_a_late_chunk_is_counted(simulate: Simulate) -> None:
     run = simulated(simulate, delay=lambda n: 4.5 if n == 3 else 1.5)
     tick_until(run, 3)
-    assert run.algorithm.late == 0
+    assert run.mode.planner.late == 0
     tick_until(run, 4)
-    assert run.algorithm.late == 1
+    assert run.mode.planner.late == 1
     tick_until(run, 9)
-    assert run.algorithm.late == 1
+    assert run.mode.planner.late == 1
 
 
 def test_the_counted_delay_is_the_rows_of_the_old_chunk_that_were_executed(
@@ -268,7 +268,7 @@ def test_after_a_chunk_that_was_dropped_it_plans_again(simulate: Simulate, fault
     assert run.plans[3].previous_chunk == run.plans[2].previous_chunk == 1
     assert run.plans[3].s == run.plans[2].s + 2
     assert [p.previous_d_counted for p in run.plans[2:4]] == [4, 4]
-    assert run.algorithm.late == 1, "that delay counts once, however often it is told"
+    assert run.mode.planner.late == 1, "that delay counts once, however often it is told"
 
 
 def test_a_restarted_inference_goes_on_from_the_newest_chunk(simulate: Simulate) -> None:
@@ -332,12 +332,12 @@ def test_sequential_waits_for_a_chunk_that_is_still_to_come(simulate: Simulate) 
     run = sequential(simulate)
     run.tick(6)
     plan, actions, record = run.plans[0], run.chunks[0]["actions"], run.ticks[-1].copy()
-    run.algorithm.published(plan, 0, plan.obs_tick + 2, plan.obs_tick + 1, actions)
+    run.mode.planner.published(plan, 0, plan.obs_tick + 2, plan.obs_tick + 1, actions)
     for hold in (Hold.NO_CHUNK, Hold.NOT_DUE, Hold.EXPIRED):
         record["hold"], record["tick"] = hold, plan.obs_tick + 1
-        assert not run.algorithm.due(record)
+        assert not run.mode.planner.due(record)
         record["tick"] = plan.obs_tick + 2
-        assert run.algorithm.due(record)
+        assert run.mode.planner.due(record)
 
 
 def test_sequential_counts_the_ticks_missed_as_planning_not_as_overruns(

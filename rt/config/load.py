@@ -117,8 +117,6 @@ def _run_options(
         "dry_run": arguments.dry_run or None,
         "require_rt": arguments.require_rt or None,
     }
-    if flags["algorithm"] == "rtc":
-        flags["algorithm"] = None
     given = {key: value for key, value in flags.items() if value is not None}
     run = apply(overrides, "run", defaults, RunOptions, "command line")
     run = convert(structs.asdict(run) | given, RunOptions, "command line")

@@ -21,7 +21,7 @@ Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
 NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 Io = Literal["sim", "ros2", "dds"]
-Algorithm = Literal["rtc", "sequential"]
+Algorithm = Literal["sequential", "naive", "blend", "temporal_ensembling", "rtc", "prefix"]
 
 
 class ImageSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +54,8 @@ class RuntimeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     schedule: Literal["exp", "linear", "ones", "zeros"] = "exp"
     max_guidance_weight: Annotated[float, Meta(gt=0)] = 5.0  # beta
     vjp: bool = True  # False: the identity in place of the Jacobian
+    # A temporal ensemble's i-th oldest chunk weighs exp(-coeff i). ACT's value, for the oldest.
+    temporal_ensemble_coeff: Annotated[float, Meta(ge=-10, le=10)] = 0.01
     episode_ticks: NonNegative = 1200  # an episode's length in rows; 0: no end
     max_age_ms: Positive = 500  # an older frame is no frame: inference waits
     inference_timeout_s: Annotated[float, Meta(gt=0)] = 10.0

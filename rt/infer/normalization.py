@@ -3,6 +3,9 @@
     z-score   (x − mean) / (std + 1e-6)
     quantile  (x − q01) / (q99 − q01 + 1e-6) · 2 − 1
 
+A policy whose actions are relative to the state that it saw ("delta actions") gets its normaliser
+`anchored` at that state: chunks and leftovers are absolute everywhere else.
+
 `norm_stats.json` is `{"norm_stats": {"observation.state": {...}, "action": {...}}}` with lists
 `mean`, `std`, `q01`, `q99` (only the mode's two are needed); `state` and `actions` will do.
 
@@ -21,8 +24,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from rt.arrays import Vector
+from rt.arrays import Chunk, Vector
 from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, PolicyError, RtError
 
@@ -71,6 +75,23 @@ class Normalizer:
 
     state: Affine
     action: Affine
+    delta: NDArray[np.bool_] | None = None  # (A,): joints whose action is relative to the state
+
+    def anchored(self, state: Vector | Chunk) -> Normalizer:
+        """Itself for an inference from `state` (state_dim,), robot units, state_dim >= A.
+
+        Relative actions are x − state, so that only the offset moves. Raises PolicyError.
+        """
+        if self.delta is None:
+            return self
+        if state.shape[-1] < len(self.delta):
+            raise PolicyError(
+                f"delta actions of {len(self.delta)} joints need a state of at least as many dims, "
+                f"got {state.shape[-1]}"
+            )
+        anchor = np.where(self.delta, state[: len(self.delta)], 0.0)
+        action = Affine(self.action.offset + anchor, self.action.scale + np.zeros(len(anchor)))
+        return Normalizer(self.state, action, self.delta)
 
     def normalize_state(self, state: X) -> X:
         """(..., state_dim), robot units → the policy's."""
@@ -91,7 +112,13 @@ class Normalizer:
 
     @classmethod
     def load(
-        cls, path: Path | str, state_dim: int, action_dim: int, *, mode: Mode = "z-score"
+        cls,
+        path: Path | str,
+        state_dim: int,
+        action_dim: int,
+        *,
+        mode: Mode = "z-score",
+        delta: NDArray[np.bool_] | None = None,
     ) -> Normalizer:
         """Read `norm_stats.json`. Statistics longer than the dims are padding, and cut off.
 
@@ -104,6 +131,7 @@ class Normalizer:
         return cls(
             _affine(stats, STATE_KEYS, state_dim, mode, path),
             _affine(stats, ACTION_KEYS, action_dim, mode, path),
+            delta,
         )
 
 

@@ -1,4 +1,4 @@
-"""From one tick record to one published chunk: plan, observe, infer, check, publish.
+"""From one tick record to one published chunk: plan, observe, infer, check, join, publish.
 
 Guarantees:
   - A chunk that is not (H, A), not finite, or whose policy raised, is dropped and counted; control
@@ -10,7 +10,7 @@ Guarantees:
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,40 +19,15 @@ from rt.arrays import Chunk
 from rt.clock import Ticks
 from rt.config import Config
 from rt.errors import PolicyError
-from rt.infer.inpainting import compute_guided_prefix_weights
+from rt.infer.modes import Mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, example_observation
-from rt.infer.policy import GuidanceOptions, Policy
+from rt.infer.policy import Policy
 from rt.infer.rtc import Plan, Record
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
 FAILURES_IN_A_ROW = 10
-
-
-class Algorithm(Protocol):
-    """When to infer and how: `rtc.Rtc`, `sequential.Sequential`."""
-
-    mode: str
-    late: int
-    publish_margin_ns: int
-
-    def due(self, record: Record) -> bool: ...
-    def plan(self, record: Record) -> Plan: ...
-    def published(
-        self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
-    ) -> None: ...
-    def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None: ...
-
-
-def run_policy(
-    policy: Policy, plan: Plan, observation: dict[str, Any], normalizer: Normalizer
-) -> Chunk:
-    """What the policy makes of the observation, guided if there is a leftover. Adds to it."""
-    if plan.leftover is None:
-        return policy.predict(observation, normalizer)
-    observation |= {"est_delay": plan.d, "prev_action": plan.leftover}
-    return policy.guided_inference(observation, normalizer, plan.s, len(plan.leftover))
 
 
 class Pipeline:
@@ -64,7 +39,7 @@ class Pipeline:
         session: Session,
         policy: Policy,
         normalizer: Normalizer,
-        algorithm: Algorithm,
+        mode: Mode,
     ) -> None:
         params = config.params
         self.observer = Observer(config, session)
@@ -75,23 +50,18 @@ class Pipeline:
         self._config = config
         self._policy = policy
         self._normalizer = normalizer
-        self._algorithm = algorithm
-        self._guidance = GuidanceOptions(
-            schedule=params.schedule,
-            max_guidance_weight=params.max_guidance_weight,
-            vjp=params.vjp,
-        )
+        self._mode = mode
         self._shape = (params.action_chunk_size, params.action_dim)
         self._chunks = session.writer("chunk")
         self._chunk = self._chunks.buffer()
         self._adopt_newest()
-        self._chunk["mode"] = algorithm.mode.encode()
+        self._chunk["mode"] = mode.name.encode()
 
     def _adopt_newest(self) -> None:
         """After a restart: go on from the chunk that control may still be executing."""
         index = self._chunks.read_latest(self._chunk)
         if index is not None:
-            self._algorithm.adopt(
+            self._mode.planner.adopt(
                 index,
                 int(self._chunk["first_tick"]),
                 int(self._chunk["obs_tick"]),
@@ -101,7 +71,7 @@ class Pipeline:
     @property
     def late(self) -> int:
         """Chunks whose counted delay exceeded the planned one."""
-        return self._algorithm.late
+        return self._mode.planner.late
 
     def warm_up(self, runs: int = 3) -> float:
         """Run the path that will be used, on an example observation; returns seconds per chunk.
@@ -122,7 +92,7 @@ class Pipeline:
                 raise PolicyError(f"{self._config.run.policy_yaml_path}: {problem}")
         seconds = sorted(took)[len(took) // 2]
         rows = int(np.ceil(seconds * params.HZ))
-        if self._algorithm.mode != "sequential" and rows > params.action_chunk_size - s:
+        if not self._mode.planner.waits and rows > params.action_chunk_size - s:
             raise PolicyError(
                 f"a chunk takes {seconds * 1000:.0f} ms ({rows} rows at {params.HZ:g} Hz) in "
                 f"warm-up, but action_chunk_size {params.action_chunk_size} - "
@@ -139,14 +109,14 @@ class Pipeline:
 
     def step(self, record: Record) -> bool:
         """Infer and publish if it is time. True: the policy ran, whatever came of it."""
-        if not self._algorithm.due(record):
+        if not self._mode.planner.due(record):
             return False
         t_start = clock.now_ns()
         observation = self.observer.observe(record)
         if observation is None:
             return False
         self._tell_of_new_episode(int(record["episode"]))
-        plan = self._algorithm.plan(record)
+        plan = self._mode.planner.plan(record)
         t_observed = clock.now_ns()
         try:
             actions = self._infer(plan, observation)
@@ -171,9 +141,8 @@ class Pipeline:
         self._episode = episode
 
     def _infer(self, plan: Plan, observation: dict[str, Any]) -> Chunk:
-        """(H, A) float32, in robot units. Includes `--inject_delay_ms`."""
-        observation["guidance"] = self._guidance
-        actions = run_policy(self._policy, plan, observation, self._normalizer)
+        """What the policy gives, (H, A) if all is well. Includes `--inject_delay_ms`."""
+        actions = self._mode.ask(self._policy, plan, observation, self._normalizer)
         time.sleep(self._config.run.inject_delay_ms / 1000)
         return actions
 
@@ -184,6 +153,8 @@ class Pipeline:
                 f"the policy gave a chunk of {got}, expected {self._shape} "
                 "(action_chunk_size, action_dim of the runtime params)"
             )
+        if not np.issubdtype(actions.dtype, np.floating):
+            return f"the policy gave a chunk of dtype {actions.dtype}, expected float32"
         if finite and not np.isfinite(actions).all():
             return "the policy gave a chunk that is not finite"
         return ""
@@ -200,21 +171,13 @@ class Pipeline:
         latency = getattr(self._policy, "latency", {})
         chunk["encode_ns"] = latency.get("encode_ns", 0)
         chunk["denoise_ns"] = latency.get("denoise_ns", t_inferred - t_observed)
-        chunk["weights"] = self._weights(plan)
-        chunk["actions"] = actions
+        chunk["weights"] = weights = self._mode.weights(plan, len(actions))
+        chunk["actions"] = self._mode.join(plan, weights, actions)
         now = clock.now_ns()
-        first_tick = plan.first_tick(ticks, now + self._algorithm.publish_margin_ns)
+        first_tick = plan.first_tick(ticks, now + self._mode.planner.publish_margin_ns)
         chunk["first_tick"] = first_tick
         chunk["t_publish"], chunk["publish_ns"] = now, now - t_inferred
         index = self._chunks.write(chunk)
-        self._algorithm.published(
-            plan, index, first_tick, ticks.next_after(clock.now_ns()), actions.astype(np.float32)
-        )
-
-    def _weights(self, plan: Plan) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(H,), for those who look on: the policy computes its own, from the same d, s and H."""
-        if plan.leftover is None:
-            return np.zeros(self._shape[0], np.float32)
-        return compute_guided_prefix_weights(
-            plan.d, plan.s, self._shape[0], schedule=self._guidance.schedule
+        self._mode.planner.published(
+            plan, index, first_tick, ticks.next_after(clock.now_ns()), chunk["actions"].copy()
         )

@@ -24,6 +24,7 @@ class GuidanceOptions:
     schedule: Schedule = "exp"
     max_guidance_weight: float = 5.0  # beta
     vjp: bool = True  # False: the identity in place of the Jacobian
+    prefix: bool = False  # no pull: the first d rows are the leftover's from the start
 
 
 @runtime_checkable
@@ -35,6 +36,8 @@ class Policy(Protocol):
       <camera>    (num_img_obs, 3, height, width) uint8, one key per camera name
       "prompt"    str, optional
       "guidance"  GuidanceOptions, optional
+      "action_context"  (action_context_size, action_dim) float32, robot units: the next rows of
+                        the chunk in use, for a policy that asks for them; absent: fewer are left
     and for `guided_inference` also:
       "est_delay"    int, d: rows that will be executed while this chunk is computed
       "prev_action"  (action_chunk_size, action_dim) float32, robot units: the leftover, already
@@ -46,6 +49,8 @@ class Policy(Protocol):
                                whose YAML names no `class`
       reset()                  called when an episode begins
       latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call
+      modes                    names of the modes that it can serve; without it: all but `prefix`
+      action_context_size      rows of "action_context" that it asks for
     """
 
     def __init__(self, components: dict[str, nn.Module], **kwargs: Any) -> None:

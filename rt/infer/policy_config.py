@@ -9,6 +9,9 @@
     checkpoint_path: checkpoints        # optional folder of <component>.safetensors or .pt
     trained_for: [sim]                  # optional: sim, real, ros2, dds; absent: anything
     norm_stats_path: norm_stats.json    # optional
+    norm_stats_mode: quantile           # optional: z-score (default) or quantile
+    delta_actions: true                 # optional: which joints' actions are relative to the state
+                                        # at the observation: true, false, or one of them per joint
 
 Paths are relative to the policy YAML.
 """
@@ -19,12 +22,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from rt.config import Io
 from rt.config.files import convert, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
+from rt.infer.normalization import Mode as NormMode
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
 REAL: tuple[Io, ...] = ("ros2", "dds")  # what `trained_for: [real]` stands for
@@ -48,6 +54,20 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_path: Path | None
     trained_for: tuple[Io, ...] | None  # None: anything
     norm_stats_path: Path | None
+    norm_stats_mode: NormMode
+    delta_actions: bool | tuple[bool, ...]
+
+    def delta_mask(self, action_dim: int) -> NDArray[np.bool_] | None:
+        """`delta_actions` as a mask (A,), None if no joint's is relative. Raises ConfigError."""
+        delta = self.delta_actions
+        if isinstance(delta, bool):
+            delta = (delta,) * action_dim
+        if len(delta) != action_dim:
+            raise ConfigError(
+                f"{self.path}: delta_actions: expected true, false, or a list of one for each of "
+                f"the {action_dim} joints, got {len(delta)}"
+            )
+        return np.array(delta) if any(delta) else None
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +80,8 @@ class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint_path: str | None = None
     trained_for: Annotated[tuple[Literal[Io, "real"], ...], Meta(min_length=1)] | None = None
     norm_stats_path: str | None = None
+    norm_stats_mode: NormMode = "z-score"
+    delta_actions: bool | tuple[bool, ...] = False
 
 
 def load_policy_config(path: Path | str) -> PolicyConfig:
@@ -109,6 +131,8 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
         checkpoint_path=checkpoint_path,
         trained_for=None if file.trained_for is None else _ios(file.trained_for),
         norm_stats_path=norm_stats_path,
+        norm_stats_mode=file.norm_stats_mode,
+        delta_actions=file.delta_actions,
     )
 
 

@@ -7,25 +7,23 @@ control never has to wake it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from signal import SIGKILL
 
 from rt import child, clock
 from rt.child import Status
-from rt.config import Config, RuntimeParams
+from rt.config import Config
+from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
-from rt.infer.pipeline import Algorithm, Pipeline
+from rt.infer.pipeline import Pipeline
 from rt.infer.policy_config import load_policy_config
-from rt.infer.rtc import Record, Rtc
-from rt.infer.sequential import Sequential
+from rt.infer.rtc import Record
 from rt.session import Session
 from rt.shm import Ring
 
 POLL_NS = 200_000
 # Between looks at the tick ring: at 1 kHz control it need not wake for every tick.
 SHORTEST_LOOK_NS = 5_000_000
-
-ALGORITHMS: dict[str, Callable[[RuntimeParams], Algorithm]] = {"rtc": Rtc, "sequential": Sequential}
 
 
 def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
@@ -42,21 +40,31 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     policy_path = config.run.policy_yaml_path
     status.write("loading", progress=0.4, detail=f"building the policy on {device}")
     policy = build_policy(policy_path, map_location=device)
-    params = config.params
-    stats = params.norm_stats_file_path or load_policy_config(policy_path).norm_stats_path
-    normalizer = (
-        Normalizer.load(stats, params.proprio_state_dim, params.action_dim)
-        if stats
-        else Normalizer.identity()
-    )
-    algorithm: Algorithm = ALGORITHMS[config.run.algorithm](params)
-    pipeline = Pipeline(config, session, policy, normalizer, algorithm)
+    mode = open_mode(config.run.algorithm, config.params)
+    mode.check(policy, policy_path)
+    pipeline = Pipeline(config, session, policy, _normalizer(config), mode)
     status.write("warming up", progress=0.6, detail="first inferences")
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
     seconds = pipeline.warm_up()
     status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk on {device}")
     return pipeline
+
+
+def _normalizer(config: Config) -> Normalizer:
+    """From the runtime's statistics, else the policy's, else none."""
+    params, policy = config.params, load_policy_config(config.run.policy_yaml_path)
+    delta = policy.delta_mask(params.action_dim)
+    stats = params.norm_stats_file_path or policy.norm_stats_path
+    if not stats:
+        return replace(Normalizer.identity(), delta=delta)
+    return Normalizer.load(
+        stats,
+        params.proprio_state_dim,
+        params.action_dim,
+        mode=policy.norm_stats_mode,
+        delta=delta,
+    )
 
 
 class TickFeed:

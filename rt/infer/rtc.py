@@ -1,5 +1,7 @@
 """Real-Time Chunking's bookkeeping, over ticks: when to infer, what is left over, which delay.
 
+Every mode in which the robot goes on meanwhile keeps its books like this.
+
 Algorithm 1 of arXiv 2506.07339. At the observation's tick k, with `first` the tick of the chunk
 in use:
 
@@ -38,12 +40,19 @@ class Plan(NamedTuple):
     s: int = 0
     d: int = 0
     previous_chunk: int = -1  # ring index of the chunk that the leftover comes from; -1: none
+    previous_obs_tick: int = -1  # its observation's tick
     leftover: Chunk | None = None  # (H, A): row i meets new row i; padded by its last row
     previous_d_counted: int = -1  # of the chunk published before; -1: not counted
 
     def first_tick(self, ticks: Ticks, seen_ns: int) -> int:
         """The tick of the chunk's row 0, if control can have seen the chunk by `seen_ns`."""
         return ticks.next_after(seen_ns) if self.cold else self.obs_tick
+
+    def upcoming(self, count: int) -> Chunk | None:
+        """The next `count` rows of the chunk in use, (count, A); None if fewer are left."""
+        if self.leftover is None or len(self.leftover) - self.s < count:
+            return None
+        return self.leftover[:count]
 
     def write_to(self, chunk: Record) -> None:
         """Fill in what a chunk record tells of its plan."""
@@ -68,7 +77,7 @@ class Published(NamedTuple):
 class Rtc:
     """Decides from each tick record whether to infer, and how."""
 
-    mode = "rtc"
+    waits = False
     # A cold chunk starts at the first tick due this long after publication: control must have
     # time to see it, or the chunk would be entered at its second row.
     publish_margin_ns = 500_000
@@ -118,6 +127,7 @@ class Rtc:
             s=s,
             d=min(self.delay, self._horizon - s),
             previous_chunk=in_use.chunk,
+            previous_obs_tick=in_use.obs_tick,
             leftover=leftover(in_use.actions, executed),
             previous_d_counted=self._counted,
         )

@@ -15,7 +15,7 @@ from rt.records import Hold, Phase
 class Sequential:
     """Decides from each tick record whether to plan."""
 
-    mode = "sequential"
+    waits = True
     publish_margin_ns = 0  # control waits for us: it cannot miss the chunk
     late = 0
 

@@ -18,8 +18,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--inference_algorithm",
         choices=get_args(Algorithm),
-        default="rtc",
-        help="rtc: two processes, chunks that agree (default); sequential: one, for a debugger",
+        help="how a new chunk joins the old one: rtc (default), or what it is compared with; "
+        "sequential waits for each chunk, in one process, for a debugger",
     )
     parser.add_argument("-P", "--policy_yaml_path", help="default: the robot's own")
     parser.add_argument("--inference_runtime_params_config", metavar="JSON")

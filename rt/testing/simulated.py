@@ -1,7 +1,7 @@
 """Control and inference together, in simulated time.
 
-The control loop, the bookkeeping of RTC and sequential mode and the rings are the real ones; only
-the robot, the policy and the clock are fakes. Everything happens in one thread and repeats
+The control loop, the modes with their bookkeeping and the rings are the real ones; only the robot,
+the policy and the clock are fakes. Everything happens in one thread and repeats
 exactly.
 """
 
@@ -17,10 +17,10 @@ from rt.config import Config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Ticker
 from rt.errors import PolicyError
+from rt.infer.modes import Mode, open_mode
 from rt.infer.normalization import Normalizer
-from rt.infer.pipeline import run_policy
-from rt.infer.rtc import Plan, Record, Rtc
-from rt.infer.sequential import Sequential
+from rt.infer.policy import Policy
+from rt.infer.rtc import Plan, Record
 from rt.records import COMMAND, Order, chunk_dtype, tick_dtype
 from rt.session import Session
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
@@ -49,7 +49,7 @@ class SimulatedRun:
         *,
         delay: Callable[[int], float] = lambda n: 2.5,
         busy: Callable[[int], float] = lambda k: 0.0,
-        policy: ScriptedPolicy | None = None,
+        policy: Policy | None = None,
         robot: FakeRobot | None = None,
         clock: FakeClock | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class SimulatedRun:
         self.config = config
         self.clock = clock or FakeClock()
         self.robot = robot or FakeRobot([0.0] * joints, clock=self.clock)
-        self.policy = policy or ScriptedPolicy(action_chunk_size=horizon, action_dim=joints)
+        self.policy: Any = policy or ScriptedPolicy(action_chunk_size=horizon, action_dim=joints)
         self.ticks: list[Record] = []  # every tick record
         self.looked: list[Record] = []  # those that inference looked at
         self.plans: list[Plan] = []  # of every inference
@@ -93,7 +93,7 @@ class SimulatedRun:
         self.ticker = Ticker(
             config.period_ns, now_ns=self.clock.now_ns, sleep_until=self.clock.sleep_until
         )
-        self.algorithm = self._new_algorithm()
+        self.mode = self._new_mode()
 
     def tick(self, count: int = 1) -> Record:
         """Do `count` ticks, and what inference does meanwhile. Returns the last one's record."""
@@ -110,11 +110,11 @@ class SimulatedRun:
     def restart_inference(self) -> None:
         """Inference was killed, with what was under way, and a new one goes on."""
         self._under_way = None
-        self.algorithm = self._new_algorithm()
+        self.mode = self._new_mode()
         if self.chunks:
             newest = self.chunks[-1]
             first_tick, obs_tick = int(newest["first_tick"]), int(newest["obs_tick"])
-            self.algorithm.adopt(len(self.chunks) - 1, first_tick, obs_tick, newest["actions"])
+            self.mode.planner.adopt(len(self.chunks) - 1, first_tick, obs_tick, newest["actions"])
 
     def close(self) -> None:
         """Leave the rings and remove them."""
@@ -136,9 +136,8 @@ class SimulatedRun:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _new_algorithm(self) -> Rtc | Sequential:
-        kind = Sequential if self.config.run.algorithm == "sequential" else Rtc
-        return kind(self.config.params)
+    def _new_mode(self) -> Mode:
+        return open_mode(self.config.run.algorithm, self.config.params)
 
     def _tick(self) -> None:
         tick = self.ticker.wait()
@@ -158,20 +157,20 @@ class SimulatedRun:
         if self._under_way is not None:
             return False
         self.looked.append(record)
-        if not self.algorithm.due(record):
+        if not self.mode.planner.due(record):
             return False
         with np.errstate(invalid="ignore", over="ignore"):  # the chunk in use may hold nonsense
-            plan = self.algorithm.plan(record)
+            plan = self.mode.planner.plan(record)
         self.plans.append(plan)
         observation: dict[str, Any] = {"proprio": np.asarray(record["state"], np.float32)[None]}
         try:
-            actions: Any = run_policy(self.policy, plan, observation, Normalizer.identity())
+            actions: Any = self.mode.ask(self.policy, plan, observation, Normalizer.identity())
         except PolicyError:
             actions = None
-        ticks = self._delay(len(self.policy.inputs))
+        ticks = self._delay(len(self.plans))
         t_publish = int(record["t_due"]) + max(1, round(ticks * self.ticker.period_ns))
         self._under_way = Inference(plan, actions, t_publish)
-        if self.algorithm.mode != "sequential":
+        if not self.mode.planner.waits:
             return False
         self.clock.t_ns = max(self.clock.t_ns, t_publish)
         self._publish_until(t_publish)
@@ -188,13 +187,15 @@ class SimulatedRun:
             self.dropped += 1
             return
         plan, ticks = done.plan, Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
-        first_tick = plan.first_tick(ticks, done.t_publish + self.algorithm.publish_margin_ns)
+        first_tick = plan.first_tick(ticks, done.t_publish + self.mode.planner.publish_margin_ns)
         chunk = self._chunk_ring.buffer()
         plan.write_to(chunk)
-        chunk["first_tick"], chunk["mode"] = first_tick, self.algorithm.mode.encode()
+        chunk["first_tick"], chunk["mode"] = first_tick, self.mode.name.encode()
         chunk["t_publish"] = done.t_publish
-        chunk["actions"] = done.actions
+        chunk["weights"] = weights = self.mode.weights(plan, len(done.actions))
+        with np.errstate(invalid="ignore"):
+            chunk["actions"] = self.mode.join(plan, weights, done.actions)
         index = self._chunk_ring.write(chunk)
         self.chunks.append(chunk)
         publish_tick = ticks.next_after(done.t_publish)
-        self.algorithm.published(plan, index, first_tick, publish_tick, chunk["actions"].copy())
+        self.mode.planner.published(plan, index, first_tick, publish_tick, chunk["actions"].copy())

@@ -4,24 +4,34 @@ The network is one module with
     action_horizon, action_dim       int, H and A
     encode(observation) → context    once per chunk; context may be anything
     velocity(context, x, tau) → v    once per step; x and v (B, H, A), tau (B,) from 0 to 1
-    example_observation()            optional, for warm-up: an `input_data`
-and its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in front of every
-array: "proprio" (1, history, state_dim) float32, normalised; cameras (1, num_img_obs, 3, H, W)
-uint8; "prompt" as it is.
+and, optionally,
+    model_action_dim                 the width of x and v in place of A, which it is not less than:
+                                     what is beyond A is padding, which nothing pulls
+    row_times                        True: velocity also takes tau (B, H), one time for each row.
+                                     It was trained with clean prefixes: the mode `prefix` will do
+    normalizer                       a Normalizer of its own, used in place of the runtime's
+    action_context_size              N: it also observes the next N rows of the chunk in use
+    finish(context, x) → x           once per chunk, after the last step
+    example_observation()            for warm-up: an `input_data`
+Its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in front of every array:
+"proprio" (1, history, state_dim) and "action_context" (1, N, A) float32, normalised; cameras
+(1, num_img_obs, 3, height, width) uint8; "prompt" as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rt.arrays import Chunk
+from rt.arrays import Chunk, Weights
+from rt.config.schema import Algorithm
 from rt.errors import PolicyError
-from rt.infer.denoising import guided_denoise, velocity_and_pull
+from rt.infer.denoising import guided_denoise, prefix_denoise, velocity_and_pull
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
@@ -57,6 +67,11 @@ class FlowPolicy:
         self._network = _only_network(components)
         self._steps = num_inference_steps
         self._shape = (int(self._network.action_horizon), int(self._network.action_dim))
+        width = int(getattr(self._network, "model_action_dim", self._shape[1]))
+        self._padding = width - self._shape[1]
+        self.action_context_size = int(getattr(self._network, "action_context_size", 0))
+        clean_prefix = getattr(self._network, "row_times", False)
+        self.modes = tuple(m for m in get_args(Algorithm) if clean_prefix or m != "prefix")
         floats = (p for p in self._network.parameters() if p.is_floating_point())
         weight = next(floats, torch.zeros(()))
         self._device, self._dtype = weight.device, weight.dtype
@@ -103,11 +118,12 @@ class FlowPolicy:
                 f"guided inference needs prev_action of shape {(H, A)} and est_delay, got "
                 f"{leftover.shape} and est_delay = {input_data.get('est_delay')}"
             )
+        options = _options(input_data)
         weights = compute_guided_prefix_weights(
             input_data["est_delay"],
             min_num_actions_executed,
             H,
-            schedule=_options(input_data).schedule,
+            schedule="zeros" if options.prefix else options.schedule,
         )
         return self._infer(input_data, data_normalization_interface, leftover, weights)
 
@@ -133,41 +149,56 @@ class FlowPolicy:
         input_data: dict[str, Any],
         normalizer: Normalizer,
         leftover: Chunk | None,
-        weights: Chunk | None,
+        weights: Weights | None,
     ) -> Chunk:
-        options = _options(input_data)
+        state = np.asarray(input_data["proprio"], np.float32)[-1]
+        normalizer = (getattr(self._network, "normalizer", None) or normalizer).anchored(state)
         mark, between = self._stopwatch.mark, self._stopwatch.between
         with torch.inference_mode():
             observation = self._observation(input_data, normalizer)
             noise = torch.randn(
-                (1, *self._shape),
+                (1, self._shape[0], self._shape[1] + self._padding),
                 generator=self._generator,
                 dtype=self._dtype,
                 device=self._device,
             )
-            if leftover is not None:
-                leftover = normalizer.normalize_action(leftover)
-            guide = [None if a is None else self._tensor(a) for a in (leftover, weights)]
+            guide: dict[str, Any] = {}
+            if leftover is not None and weights is not None:
+                per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
+                guide["leftover"] = self._padded(normalizer.normalize_action(leftover))
+                guide["weights"] = self._padded(per_joint)
+            denoise = self._denoising(_options(input_data), guided=bool(guide))
             started = mark()
             context = self._encode(observation)
             encoded = mark()
-            x = guided_denoise(
-                partial(self._network.velocity, context),
-                noise,
-                self._steps,
-                leftover=guide[0],
-                weights=guide[1],
-                max_guidance_weight=options.max_guidance_weight,
-                vjp=options.vjp,
-                evaluate=self._evaluate,
-            )
+            velocity = partial(self._network.velocity, context)
+            x = denoise(velocity, noise, self._steps, evaluate=self._evaluate, **guide)
+            if hasattr(self._network, "finish"):
+                x = self._network.finish(context, x)
             denoised = mark()
-            actions = x[0].float().cpu().numpy()  # waits for the device
+            actions = x[0, :, : self._shape[1]].float().cpu().numpy()  # waits for the device
         self.latency = {
             "encode_ns": between(started, encoded),
             "denoise_ns": between(encoded, denoised),
         }
         return np.ascontiguousarray(normalizer.denormalize_action(actions), np.float32)
+
+    def _denoising(self, options: GuidanceOptions, *, guided: bool) -> Callable[..., Tensor]:
+        if not guided:
+            return guided_denoise
+        if not options.prefix:
+            beta = options.max_guidance_weight
+            return partial(guided_denoise, max_guidance_weight=beta, vjp=options.vjp)
+        if "prefix" not in self.modes:
+            raise PolicyError(
+                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
+                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
+            )
+        return prefix_denoise
+
+    def _padded(self, rows: Chunk) -> Tensor:
+        """(H, A) to (H, model_action_dim), with zeros."""
+        return self._tensor(np.pad(rows, ((0, 0), (0, self._padding))))
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
         return torch.tensor(array, device=self._device)
@@ -179,6 +210,8 @@ class FlowPolicy:
                 continue
             if key == "proprio":
                 value = normalizer.normalize_state(np.asarray(value, np.float32))
+            if key == "action_context":
+                value = normalizer.normalize_action(np.asarray(value, np.float32))
             observation[key] = self._tensor(value)[None] if hasattr(value, "shape") else value
         return observation
 

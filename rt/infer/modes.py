@@ -1,0 +1,156 @@
+"""The six modes, one name each: when to infer, and how a new chunk joins the one being executed.
+
+mode                  while we infer     the new chunk's rows, where the leftover reaches
+sequential            the robot waits    as the policy gives them
+naive                 the chunk goes on  as the policy gives them: they may jump
+blend                 the chunk goes on  W · leftover + (1 − W) · new
+temporal_ensembling   the chunk goes on  the weighted mean of all chunks that foresaw that tick
+rtc                   the chunk goes on  denoised under the leftover's pull (W)
+prefix                the chunk goes on  denoised behind the leftover's first d rows, kept clean
+
+`rtc` with the schedule `zeros` is guidance with a hard mask, with `vjp` off that of the identity.
+Control knows none of this: a chunk is a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
+
+import numpy as np
+
+from rt.arrays import Chunk, Weights
+from rt.config import RuntimeParams
+from rt.config.schema import Algorithm
+from rt.errors import PolicyError
+from rt.infer.inpainting import Schedule, compute_guided_prefix_weights
+from rt.infer.normalization import Normalizer
+from rt.infer.policy import GuidanceOptions, Policy
+from rt.infer.rtc import REMEMBERED, Plan, Record, Rtc
+from rt.infer.sequential import Sequential
+
+
+class Planner(Protocol):
+    """When to infer, and from which leftover: `rtc.Rtc`, `sequential.Sequential`."""
+
+    waits: bool  # nothing is executed while the policy runs
+    late: int  # chunks whose counted delay exceeded the planned one
+    publish_margin_ns: int
+
+    def due(self, record: Record) -> bool: ...
+    def plan(self, record: Record) -> Plan: ...
+    def published(
+        self, plan: Plan, index: int, first_tick: int, publish_tick: int, actions: Chunk
+    ) -> None: ...
+    def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None: ...
+
+
+Tie = Callable[[Plan, int], Weights]  # (plan with a leftover, H) → (H,)
+
+
+def untied(plan: Plan, horizon: int) -> Weights:
+    """Nothing of the old chunk is kept."""
+    return np.zeros(horizon, np.float32)
+
+
+def by_schedule(schedule: Schedule) -> Tie:
+    """The prefix weights W of Eq. 5 and its variants."""
+
+    def tie(plan: Plan, horizon: int) -> Weights:
+        return compute_guided_prefix_weights(plan.d, plan.s, horizon, schedule=schedule)
+
+    return tie
+
+
+class Ensemble:
+    """Each row's share of the old in a mean over every chunk that foresaw it (ACT, 2304.13705).
+
+    The i-th oldest of them weighs exp(−coefficient · i). The leftover is already such a mean, so
+    all there is to remember is how many chunks went into each row.
+    """
+
+    def __init__(self, coefficient: float) -> None:
+        self._coefficient = coefficient
+        self._counts: dict[int, np.ndarray[Any, np.dtype[np.intp]]] = {}  # obs_tick → (H,)
+
+    def __call__(self, plan: Plan, horizon: int) -> Weights:
+        old = self._counts.get(plan.previous_obs_tick, np.ones(horizon, np.intp))
+        kept = horizon - plan.s
+        counts = np.zeros(horizon, np.intp)
+        counts[:kept] = old[plan.s :]
+        self._counts[plan.obs_tick] = counts + 1
+        while len(self._counts) > REMEMBERED:
+            del self._counts[min(self._counts)]
+        each = np.exp(-self._coefficient * np.arange(counts.max() + 1))
+        before = np.concatenate([[0.0], np.cumsum(each)])
+        shares: Weights = (before[counts] / (before[counts] + each[counts])).astype(np.float32)
+        return shares
+
+
+@dataclass(frozen=True)
+class Mode:
+    """When the policy is asked, what it is told of the leftover, what becomes of its chunk."""
+
+    name: Algorithm
+    planner: Planner
+    tie: Tie = untied
+    guidance: GuidanceOptions | None = None  # None: the policy is told nothing of the leftover
+    mixes: bool = False  # the leftover's share is mixed in afterwards
+
+    def check(self, policy: Policy, place: str) -> None:
+        """Raises PolicyError if that policy (of the YAML `place`) cannot serve this mode."""
+        served = getattr(policy, "modes", tuple(m for m in get_args(Algorithm) if m != "prefix"))
+        if self.name not in served:
+            raise PolicyError(
+                f"{place}: this policy cannot run in the mode {self.name!r}: expected "
+                f"--inference_algorithm to be one of {', '.join(served)}"
+            )
+
+    def weights(self, plan: Plan, horizon: int) -> Weights:
+        """How strongly row i is tied to the leftover, (H,): once for each plan."""
+        return untied(plan, horizon) if plan.leftover is None else self.tie(plan, horizon)
+
+    def ask(
+        self, policy: Policy, plan: Plan, observation: dict[str, Any], normalizer: Normalizer
+    ) -> Chunk:
+        """The policy's chunk for this plan. What it is told is added to `observation`."""
+        if rows := getattr(policy, "action_context_size", 0):
+            context = plan.upcoming(rows)
+            observation |= {} if context is None else {"action_context": context}
+        if plan.leftover is None or self.guidance is None:
+            return policy.predict(observation, normalizer)
+        observation |= {
+            "est_delay": plan.d,
+            "prev_action": plan.leftover,
+            "guidance": self.guidance,
+        }
+        return policy.guided_inference(observation, normalizer, plan.s, len(plan.leftover))
+
+    def join(self, plan: Plan, weights: Weights, actions: Chunk) -> Chunk:
+        """What is published of the policy's `actions` (H, A)."""
+        if plan.leftover is None or not self.mixes:
+            return actions
+        joined: Chunk = actions + weights[:, None] * (plan.leftover - actions)
+        return joined
+
+
+def open_mode(algorithm: Algorithm, params: RuntimeParams) -> Mode:
+    """The mode of that name, at its beginning."""
+    if algorithm == "sequential":
+        return Mode(algorithm, Sequential(params))
+    planner = Rtc(params)
+    if algorithm == "naive":
+        return Mode(algorithm, planner)
+    if algorithm == "blend":
+        return Mode(algorithm, planner, by_schedule(params.schedule), mixes=True)
+    if algorithm == "temporal_ensembling":
+        return Mode(algorithm, planner, Ensemble(params.temporal_ensemble_coeff), mixes=True)
+    if algorithm == "prefix":
+        return Mode(algorithm, planner, by_schedule("zeros"), GuidanceOptions(prefix=True))
+    guidance = GuidanceOptions(
+        schedule=params.schedule,
+        max_guidance_weight=params.max_guidance_weight,
+        vjp=params.vjp,
+    )
+    return Mode(algorithm, planner, by_schedule(params.schedule), guidance)
