@@ -1,71 +1,206 @@
-"""`type: openpi_policy`: a pi0 or pi0.5 of the `openpi` package. Not runnable yet.
+"""`type: openpi_policy`: pi0 and pi0.5 in PyTorch, of the package `openpi`, with our guidance.
 
-The name is taken and its YAML is read, so that whoever has such a configuration is told what is
-missing.
+openpi does what is its own: it reads the checkpoint, turns an observation into the model's inputs
+(images, prompt, the state in its units), embeds them once per chunk and evaluates the velocity.
+Actions are ours from noise to robot units, since guidance pulls in the model's units: normalised,
+and relative to the state where the checkpoint says so. At load our way from the model's units to
+the robot's is compared with openpi's own output transforms; where they differ nothing moves.
+
+openpi's time runs from 1 (noise) to 0 (actions), and its velocity toward the noise: t = 1 − tau,
+v = −v_openpi. Component: see `OpenPiNetwork`; docs/policies_openpi.md.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from rt.arrays import Chunk
-from rt.errors import MissingPackageError, PolicyError
-from rt.infer.normalization import Normalizer
+from rt.errors import ConfigError, PolicyError
+from rt.infer.policies.flow import FlowPolicy
+from rt.infer.policies.openpi_checkpoint import (
+    Precision,
+    import_openpi,
+    open_checkpoint,
+)
+from rt.infer.policies.openpi_inputs import IMAGE_KEYS, batch_of_one, openpi_observation
 from rt.infer.registry import POLICY_REGISTRY
 
-REPOSITORY = "https://github.com/Physical-Intelligence/openpi"
+CAMERA_MAP = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
+EXAMPLE_IMAGE = (3, 240, 320)
+
+Layer = tuple[Tensor, Tensor]  # keys and values, (B, heads, tokens, head_dim) each
+Context = tuple[Tensor, Tensor, tuple[Layer, ...]]  # state, prefix mask, the prefix's layers
 
 
-def refuse() -> None:
-    """Raises MissingPackageError without openpi, PolicyError with it."""
-    if find_spec("openpi") is None:
-        raise MissingPackageError(
-            "policy type 'openpi_policy' needs the package openpi, which is not installed: "
-            f"pip install git+{REPOSITORY}"
-        )
-    raise PolicyError(
-        "policy type 'openpi_policy': openpi is installed, but this version of rt cannot run it "
-        "yet: wrap the model in a policy of your own and name it with policy.type: package.module:"
-        "Class"
-    )
+class PrefixCache(tuple[Layer, ...]):
+    """Keys and values of the prefix as openpi's expert reads them; it never writes them."""
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the prefix."""
+        return int(self[layer_idx][0].shape[-2])
 
 
-class OpenPiModel(nn.Module):
-    """Stands where the model will. Takes any `params`, and refuses."""
+class OpenPiNetwork(nn.Module):
+    """A PI0Pytorch as FlowPolicy's network.
 
-    def __init__(self, **params: Any) -> None:
+    train_config_name: in openpi's `training/config.py`, or your fork's.
+    ckpt_dir: folder with model.safetensors and assets/.
+    action_dim: A, the robot's joints; the model's own 32 columns are padding beyond.
+    action_horizon: H, must be the train config's.
+    default_prompt: used while the runtime has no prompt.
+    num_inference_steps: n Euler steps.
+    state_dim: default action_dim.
+    camera_map: camera name → key under which the train config's input transforms look for it; dots
+        nest (`images.cam_high`). All of them `IMAGE_KEYS`: a config that transforms no cameras.
+    state_key: where the train config's input transforms look for the state.
+    precision: bfloat16, as openpi runs it, or float32.
+
+    Raises MissingPackageError, ConfigError, CheckpointError and PolicyError.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_config_name: str,
+        ckpt_dir: str,
+        action_dim: int,
+        action_horizon: int,
+        default_prompt: str | None = None,
+        num_inference_steps: int = 10,
+        state_dim: int | None = None,
+        camera_map: dict[str, str] | None = None,
+        state_key: str = "state",
+        precision: Precision = "bfloat16",
+    ) -> None:
         super().__init__()
-        refuse()
+        self.action_dim, self.action_horizon = action_dim, action_horizon
+        self.state_dim = action_dim if state_dim is None else state_dim
+        self.num_inference_steps = num_inference_steps
+        self._camera_map = CAMERA_MAP if camera_map is None else camera_map
+        self._state_key = state_key
+        self._checkpoint = checkpoint = open_checkpoint(
+            train_config_name,
+            ckpt_dir,
+            state_dim=self.state_dim,
+            action_dim=action_dim,
+            default_prompt=default_prompt,
+        )
+        self.normalizer, self.model_action_dim = checkpoint.normalizer, checkpoint.model_action_dim
+        if action_horizon != checkpoint.action_horizon:
+            raise ConfigError(
+                f"params.action_horizon is {action_horizon}, but openpi's train config "
+                f"{checkpoint.name!r} has {checkpoint.action_horizon}: set it, and the runtime's "
+                f"action_chunk_size, to {checkpoint.action_horizon}"
+            )
+        self._check_transforms()
+        self.model: Any = checkpoint.load_model(precision)
+
+    def encode(self, observation: dict[str, Any]) -> Context:
+        """Images, prompt and state through the vision-language model, once per chunk.
+
+        "proprio" (1, history, state_dim) in robot units and cameras (1, n, 3, height, width) uint8,
+        newest last: the newest of each is what the model sees.
+        """
+        model = self.model
+        inputs = model._preprocess_observation(self._model_inputs(observation), train=False)
+        *seen_and_said, state = inputs
+        tokens, mask, blocks = model.embed_prefix(*seen_and_said)
+        towers = model.paligemma_with_expert
+        # As openpi sets it: the mask is one that only its eager attention takes.
+        towers.paligemma.language_model.config._attn_implementation = "eager"
+        attends = import_openpi("models_pytorch.pi0_pytorch").make_att_2d_masks(mask, blocks)
+        _, cache = towers.forward(
+            attention_mask=model._prepare_attention_masks_4d(attends),
+            position_ids=mask.cumsum(dim=1) - 1,
+            past_key_values=None,
+            inputs_embeds=[tokens, None],
+            use_cache=True,
+        )
+        return state, mask, tuple((layer[0], layer[1]) for layer in cache)
+
+    def velocity(self, context: Context, x: Tensor, tau: Tensor) -> Tensor:
+        """(B, H, model_action_dim): dx/dtau at `x` and `tau` (B,), one pass of the expert."""
+        state, mask, layers = context
+        v: Tensor = self.model.denoise_step(state, mask, PrefixCache(layers), x, 1 - tau)
+        return -v
+
+    def example_observation(self) -> dict[str, Any]:
+        """Random images and a random state: an `input_data` for warm-up."""
+        random = np.random.default_rng(0)
+        observation: dict[str, Any] = {
+            name: random.integers(0, 256, (1, *EXAMPLE_IMAGE), np.uint8)
+            for name in self._camera_map
+        }
+        observation["proprio"] = random.standard_normal((1, self.state_dim)).astype(np.float32)
+        return observation
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _model_inputs(self, observation: dict[str, Any]) -> Any:
+        """openpi's Observation, a batch of one. Not for torch.compile: PIL, tokenizer, numpy."""
+        arrays = {
+            key: value[0].cpu().numpy() if isinstance(value, Tensor) else value
+            for key, value in observation.items()
+        }
+        inputs = self._checkpoint.inputs(
+            openpi_observation(arrays, self._camera_map, self._state_key)
+        )
+        device = observation["proprio"].device
+        return import_openpi("models.model").Observation.from_dict(batch_of_one(inputs, device))
+
+    def _check_transforms(self) -> None:
+        """Run openpi's transforms once each way, and ours beside them. Raises PolicyError."""
+        checkpoint, example = self._checkpoint, self.example_observation()
+        chunk = np.random.default_rng(0).standard_normal(
+            (self.action_horizon, self.model_action_dim)
+        )
+        try:
+            data = openpi_observation(example, self._camera_map, self._state_key)
+            state = np.asarray(checkpoint.inputs(data)["state"], np.float64)
+            theirs = checkpoint.outputs({"state": state, "actions": chunk.copy()})["actions"]
+        except Exception as error:  # whatever a train config's own transforms raise
+            raise PolicyError(
+                f"the transforms of openpi's train config {checkpoint.name!r} refuse this robot's "
+                f"observation ({type(error).__name__}: {error}): cameras are given as "
+                f"{', '.join(self._camera_map.values())}, the state ({self.state_dim},) as "
+                f"{self._state_key}: mend camera_map, state_key, state_dim or default_prompt"
+            ) from error
+        if theirs.shape[-1] == self.model_action_dim:  # a config that leaves the padding on
+            theirs = theirs[:, : self.action_dim]
+        if theirs.shape[-1] != self.action_dim:
+            raise PolicyError(
+                f"openpi's train config {checkpoint.name!r} gives {theirs.shape[-1]} joints, but "
+                f"action_dim is {self.action_dim}"
+            )
+        normalizer = self.normalizer.anchored(example["proprio"][-1])
+        ours = normalizer.denormalize_action(chunk[:, : self.action_dim])
+        if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-4):
+            raise PolicyError(
+                f"the output transforms of openpi's train config {checkpoint.name!r} do more than "
+                "undo the normalisation and add the state, so a leftover cannot be brought into "
+                "the model's units: leave them out (adapt_to_pi=False, say) or wrap the model in a "
+                "policy of your own"
+            )
 
 
 @POLICY_REGISTRY.register("openpi_policy")
-class OpenPiPolicy:
-    """Stands where the policy will. Every call refuses."""
+class OpenPiPolicy(FlowPolicy):
+    """FlowPolicy over an `OpenPiNetwork`, with the network's own number of steps by default."""
 
-    default_component_class = "rt.infer.policies.openpi_policy.OpenPiModel"
+    default_component_class = "rt.infer.policies.openpi_policy.OpenPiNetwork"
 
-    def __init__(self, components: dict[str, nn.Module], **kwargs: Any) -> None:
-        refuse()
-
-    def predict(
-        self, input_data: dict[str, Any], data_normalization_interface: Normalizer
-    ) -> Chunk:
-        raise NotImplementedError
-
-    def guided_inference(
+    def __init__(
         self,
-        input_data: dict[str, Any],
-        data_normalization_interface: Normalizer,
-        min_num_actions_executed: int,
-        action_chunk_size: int,
-    ) -> Chunk:
-        raise NotImplementedError
-
-    def warmup(self) -> None:
-        raise NotImplementedError
-
-    def freeze_all_model_params(self) -> None:
-        raise NotImplementedError
+        components: dict[str, nn.Module],
+        *,
+        num_inference_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        if num_inference_steps is None:
+            steps = (getattr(c, "num_inference_steps", 10) for c in components.values())
+            num_inference_steps = next(steps, 10)
+        super().__init__(components, num_inference_steps=num_inference_steps, **options)
+        # openpi's actions and its two action layers are float32, whatever the rest is.
+        self._dtype = torch.float32
