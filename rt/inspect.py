@@ -18,8 +18,10 @@ CLEAR = "\x1b[H\x1b[2J"
 def render(s: dict[str, Any]) -> str:
     """The snapshot for a reader."""
     stats, chunk, inference = s["tick_stats"], s["chunk"], s["inference"]
+    params = "".join(f", {name} {value}" for name, value in s["algorithm_params"].items())
     lines = [
-        f"session {s['session']}   robot {s['robot']}   algorithm {s['algorithm']}   io {s['io']}",
+        f"session {s['session']}   robot {s['robot']}   algorithm {s['algorithm']}{params}   "
+        f"io {s['io']}",
         "",
         f"{'process':<12}{'pid':>8}  {'state':<12}{'heartbeat':>11}  scheduler",
     ]

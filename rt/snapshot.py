@@ -63,6 +63,7 @@ class Snapshots:
             "session": self.session.name,
             "robot": self.config.robot.name,
             "algorithm": self.config.run.algorithm,
+            "algorithm_params": self.config.algorithm_params,
             "io": self.config.run.io,
             "tick": int(record["tick"]) if record is not None else -1,
             "rate_hz": round(self._statistics.rate_hz, 2),

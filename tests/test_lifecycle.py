@@ -16,8 +16,8 @@ import pytest
 from launched import Launched, alive, run_module, segments, unique_session, until
 
 KEYS = {
-    *("session", "robot", "algorithm", "io", "tick", "rate_hz", "processes", "tick_stats"),
-    *("chunk", "inference", "rings"),
+    *("session", "robot", "algorithm", "algorithm_params", "io", "tick", "rate_hz"),
+    *("processes", "tick_stats", "chunk", "inference", "rings"),
 }
 
 

@@ -22,6 +22,12 @@ NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 Io = Literal["sim", "ros2", "dds"]
 Algorithm = Literal["sequential", "naive", "blend", "temporal_ensembling", "rtc", "prefix"]
+ALGORITHM_PARAMS: dict[Algorithm, tuple[str, ...]] = {  # the runtime params that only it looks at
+    "sequential": ("policy_update_period",),
+    "blend": ("schedule",),
+    "temporal_ensembling": ("temporal_ensemble_coeff",),
+    "rtc": ("schedule", "max_guidance_weight", "vjp"),
+}
 
 
 class ImageSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,6 +174,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def period_ns(self) -> int:
         """From one tick to the next, ns."""
         return round(1e9 / self.control_hz)
+
+    @property
+    def algorithm_params(self) -> dict[str, int | float | str]:
+        """The chosen algorithm's own params."""
+        names = ALGORITHM_PARAMS.get(self.run.algorithm, ())
+        return {name: getattr(self.params, name) for name in names}
 
     @property
     def lower_rad(self) -> Vector:
