@@ -1,0 +1,79 @@
+"""A lerobot checkpoint's statistics, out of its normaliser's state, as our Normalizer.
+
+    MEAN_STD     (x − mean) / (std + eps)
+    MIN_MAX      2 (x − min) / (max − min) − 1
+    QUANTILES    2 (x − q01) / (q99 − q01) − 1
+    QUANTILE10   2 (x − q10) / (q90 − q10) − 1
+    IDENTITY     x
+
+A span of 0 counts as eps, as in lerobot.processor.normalize_processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from rt.arrays import Vector
+from rt.errors import CheckpointError
+from rt.infer.normalization import IDENTITY, Affine
+
+NAMES = {
+    "MEAN_STD": ("mean", "std"),
+    "MIN_MAX": ("min", "max"),
+    "QUANTILES": ("q01", "q99"),
+    "QUANTILE10": ("q10", "q90"),
+}
+
+
+def affine(
+    statistics: Mapping[str, Tensor], feature: str, mode: str, dims: int, eps: float, place: Path
+) -> Affine:
+    """How lerobot normalises one feature.
+
+    statistics: "<feature>.<name>" → (dims or more,); what is beyond dims is padding, and cut off.
+    mode: lerobot's NormalizationMode.
+    place: the file, for errors.
+    Raises CheckpointError for a mode that is not known, statistics that are missing, too short or
+    not finite, a std that is not above 0 and an upper bound below its lower one.
+    """
+    if mode == "IDENTITY":
+        return IDENTITY
+    if mode not in NAMES:
+        raise CheckpointError(
+            f"{place}: {feature} is normalised by {mode!r}, expected one of "
+            f"{', '.join(NAMES)} or IDENTITY"
+        )
+    first, second = (_vector(statistics, f"{feature}.{name}", dims, place) for name in NAMES[mode])
+    if mode == "MEAN_STD":
+        _refuse(second <= 0, second, f"{place}: {feature}.std", "above 0")
+        return Affine(first, second + eps)
+    low, high = NAMES[mode]
+    _refuse(second < first, second, f"{place}: {feature}.{high}", f"no less than its {low}")
+    half = np.where(second == first, eps, second - first) / 2
+    return Affine(first + half, half)
+
+
+def _vector(statistics: Mapping[str, Tensor], key: str, dims: int, place: Path) -> Vector:
+    if key not in statistics:
+        raise CheckpointError(
+            f"{place}: expected statistics {key!r}, got {', '.join(statistics) or 'none'}: "
+            "fine-tune the checkpoint on your robot's data, which writes them"
+        )
+    values = statistics[key].double().flatten().numpy()
+    if len(values) < dims:
+        raise CheckpointError(f"{place}: {key}: expected {dims} numbers, got {len(values)}")
+    values = values[:dims]
+    _refuse(~np.isfinite(values), values, f"{place}: {key}", "finite")
+    return values
+
+
+def _refuse(
+    bad: np.ndarray[tuple[int], np.dtype[np.bool_]], values: Vector, place: str, want: str
+) -> None:
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise CheckpointError(f"{place}[{at}]: expected a number {want}, got {values[at]:g}")
