@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from rt.config.words import nearest
 from rt.errors import ConfigError, PolicyError
 from rt.infer import policies
-from rt.infer.checkpoint import load_checkpoint
+from rt.infer.checkpoint import UnfilledWeights, load_checkpoint
 from rt.infer.policy import Policy
 from rt.infer.policy_config import ComponentConfig, PolicyConfig, load_policy_config
 from rt.infer.registry import POLICY_REGISTRY
@@ -26,8 +27,9 @@ METHODS = ("predict", "guided_inference", "warmup", "freeze_all_model_params")
 def build_policy(policy_yaml_path: Path | str, map_location: torch.device | str = "cpu") -> Policy:
     """Build the policy that a YAML describes, on the device `map_location`, frozen.
 
-    Its components are built and loaded on the CPU, then moved, so that the device never holds a
-    model twice. Without `checkpoint_path` they keep the weights that they were built with.
+    Its components are built on the CPU, moved, then filled from the checkpoint where they are, so
+    that neither memory ever holds a model twice. Without `checkpoint_path` they keep the weights
+    that they were built with.
     Raises ConfigError, PolicyError, CheckpointError, and what the model's own constructor raises.
     """
     config = load_policy_config(policy_yaml_path)
@@ -71,21 +73,23 @@ def find_policy_class(config: PolicyConfig) -> type[Any]:
 def build_component(
     config: PolicyConfig, name: str, policy_class: type[Any], map_location: torch.device | str
 ) -> nn.Module:
-    """One component: built, loaded, in eval mode, on its device."""
+    """One component: built, on its device, loaded, in eval mode."""
     component, path = config.components[name], config.component_paths[name]
     model_class = _model_class(component, path, policy_class)
     _check_keywords(model_class, (), component.params, f"{path}: params")
-    with torch.device("cpu"):
+    loads = config.checkpoint_path is not None
+    with torch.device("cpu"), UnfilledWeights() if loads else nullcontext():
         model = model_class(**component.params)
     if not isinstance(model, nn.Module):
         raise PolicyError(f"{path}: class: {_name(model_class)} is no torch.nn.Module")
-    if config.checkpoint_path is not None:
-        load_checkpoint(model, config.checkpoint_path, name)
     try:
-        return model.to(map_location).eval()
+        model = model.to(map_location).eval()
     except (RuntimeError, AssertionError) as error:  # torch's words for a device it cannot use
         reason = str(error).partition("\n")[0]
         raise PolicyError(f"{name} cannot be moved to {map_location}: {reason}") from error
+    if config.checkpoint_path is not None:
+        load_checkpoint(model, config.checkpoint_path, name)
+    return model
 
 
 def import_class(path: str, place: str) -> type[Any]:
