@@ -147,7 +147,8 @@ def second_expert(network: nn.Module, shared: Iterable[str]) -> nn.Module:
     """A copy of a flow network for an expert of its own, with the same weights to begin with.
 
     shared: dotted names of the submodules that stay the network's own: those that make the
-    prefix, which `velocity` only reads. Raises ConfigError for one that there is not.
+    prefix, which `velocity` only reads. What is not shared asks for gradients.
+    Raises ConfigError for a name that there is not.
     """
     memo: dict[int, Any] = {}
     for name in shared:
@@ -159,7 +160,12 @@ def second_expert(network: nn.Module, shared: Iterable[str]) -> nn.Module:
                 "name submodules of the network"
             ) from None
         memo[id(part)] = part
-    return copy.deepcopy(network, memo)
+    expert = copy.deepcopy(network, memo)
+    lent = {id(parameter) for parameter in network.parameters()}
+    for parameter in expert.parameters():
+        if id(parameter) not in lent:
+            parameter.requires_grad_(parameter.is_floating_point())
+    return expert
 
 
 def delta_loss(
