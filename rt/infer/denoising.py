@@ -20,7 +20,7 @@ from torch import Tensor
 from rt.errors import PolicyError
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
-Evaluate = Callable[..., tuple[Tensor, Tensor | None]]
+Step = Callable[..., Tensor]
 
 
 def guidance_weight(tau: float, max_guidance_weight: float) -> float:
@@ -40,7 +40,7 @@ def guided_denoise(
     weights: Tensor | None = None,
     max_guidance_weight: float = 5.0,
     vjp: bool = True,
-    evaluate: Evaluate | None = None,
+    step: Step | None = None,
 ) -> Tensor:
     """Integrate `velocity` from noise to actions, pulled to `leftover`: (B, H, A), noise's dtype.
 
@@ -52,23 +52,21 @@ def guided_denoise(
         they are 0 is never looked at, be it NaN.
     max_guidance_weight: beta. Above 5 brings nothing, and too high diverges at n = 5.
     vjp: False takes the identity for ∂x̂/∂x, which is cheaper and not what the paper does.
-    evaluate: a compiled `velocity_and_pull`. One step is compiled, not the loop: n times shorter.
+    step: a compiled `guided_step`. One step is compiled, not the loop: n times shorter, and what
+        changes from step to step and from chunk to chunk is a tensor, so once is enough.
 
     Works inside `torch.inference_mode()` (torch.func.vjp does; torch.autograd.grad does not) and
     never waits for the device. Raises PolicyError.
     """
     _check_steps(num_steps)
-    evaluate = evaluate or velocity_and_pull
+    step = step or guided_step
     target, mask = (None, None) if leftover is None else _guide(noise, leftover, weights)
-    x = noise
+    x, length = noise, _scalar(noise, 1 / num_steps)
     with torch.no_grad():  # parameters that were not frozen would record every step
-        for step in range(num_steps):
-            tau = step / num_steps
-            time = torch.full(x.shape[:1], tau, dtype=x.dtype, device=x.device)
-            v, g = evaluate(velocity, x, time, target, mask, vjp)
-            if g is not None:
-                v = v + guidance_weight(tau, max_guidance_weight) * g
-            x = x + v / num_steps
+        for i in range(num_steps):
+            tau = _time(noise, i / num_steps)
+            strength = _scalar(noise, guidance_weight(i / num_steps, max_guidance_weight))
+            x = step(velocity, x, tau, length, target, mask, strength, vjp)
     return x
 
 
@@ -79,25 +77,60 @@ def prefix_denoise(
     *,
     leftover: Tensor,
     weights: Tensor,
-    evaluate: Evaluate | None = None,
+    step: Step | None = None,
 ) -> Tensor:
     """Integrate `velocity` while the frozen rows stay as the leftover has them: (B, H, A).
 
     velocity: (x (B, H, A), tau (B, H)) → (B, H, A), of a network trained with clean prefixes.
     weights: (H,) or (H, A): rows where they are 1 are frozen; see `guided_denoise` for the rest.
+    step: a compiled `prefix_step`.
     Raises PolicyError.
     """
     _check_steps(num_steps)
-    evaluate = evaluate or velocity_and_pull
+    step = step or prefix_step
     target, mask = _guide(noise, leftover, weights)
     frozen = (mask >= 1).any(-1, keepdim=True)  # (H, 1); a padding joint has weight 0
-    x = torch.where(frozen, target, noise)
+    x, length = torch.where(frozen, target, noise), _scalar(noise, 1 / num_steps)
     with torch.no_grad():
-        for step in range(num_steps):
-            tau = torch.where(frozen[:, 0], 1.0, step / num_steps).to(x).expand(x.shape[:2])
-            v, _ = evaluate(velocity, x, tau, None, None, False)
-            x = torch.where(frozen, x, x + v / num_steps)
+        for i in range(num_steps):
+            x = step(velocity, x, _time(noise, i / num_steps), length, frozen)
     return x
+
+
+def guided_step(
+    velocity: Velocity,
+    x: Tensor,
+    tau: Tensor,
+    length: Tensor,
+    target: Tensor | None,
+    mask: Tensor | None,
+    strength: Tensor,
+    vjp: bool,
+) -> Tensor:
+    """x (B, H, A) one step of `length` () further (Eq. 1), pulled with `strength` () (Eq. 2)."""
+    v, g = velocity_and_pull(velocity, x, tau, target, mask, vjp)
+    if g is not None:
+        v = v + strength * g
+    return x + length * v
+
+
+def prefix_step(
+    velocity: Velocity, x: Tensor, tau: Tensor, length: Tensor, frozen: Tensor
+) -> Tensor:
+    """x (B, H, A) one step of `length` () further, but for the rows `frozen` (H, 1)."""
+    rows = tau[:, None].expand(x.shape[:2]).masked_fill(frozen[:, 0], 1)
+    return torch.where(frozen, x, x + length * velocity(x, rows).to(x.dtype))
+
+
+def _time(noise: Tensor, tau: float) -> Tensor:
+    """(B,). Filled on the device: a tensor made on the host would be waited for."""
+    return torch.full(noise.shape[:1], tau, dtype=noise.dtype, device=noise.device)
+
+
+def _scalar(noise: Tensor, value: float) -> Tensor:
+    """(), at least float32: a factor that rounds no coarser than x does, and promotes nothing."""
+    dtype = torch.promote_types(noise.dtype, torch.float32)
+    return torch.full((), value, dtype=dtype, device=noise.device)
 
 
 def _check_steps(num_steps: int) -> None:
@@ -118,7 +151,7 @@ def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Ten
         raise PolicyError(f"guidance by a leftover of {H} rows needs weights ({H},), got {got}")
     mask = weights.to(noise).reshape(H, -1)
     # 0 · NaN is NaN: rows that pull nowhere are taken out, not multiplied out.
-    return torch.where(mask != 0, leftover.to(noise), 0), mask
+    return leftover.to(noise).masked_fill(mask == 0, 0), mask
 
 
 def velocity_and_pull(
@@ -129,16 +162,17 @@ def velocity_and_pull(
     mask: Tensor | None,
     vjp: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): a step's work, in one graph.
+    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): the network's share of a step.
 
-    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1) or (H, A).
+    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1) or (H, A). Under autocast the
+    network may answer in another dtype than x's: v is x's.
     """
     if target is None or mask is None:
-        return velocity(x, tau), None
+        return velocity(x, tau).to(x.dtype), None
     rest = (1 - tau)[:, None, None]
 
     def clean(x: Tensor) -> tuple[Tensor, Tensor]:
-        v = velocity(x, tau)
+        v = velocity(x, tau).to(x.dtype)
         return x + rest * v, v
 
     if not vjp:

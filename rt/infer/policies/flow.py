@@ -20,8 +20,6 @@ Its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -31,7 +29,7 @@ from torch import Tensor, nn
 from rt.arrays import Chunk, Weights
 from rt.config.schema import Algorithm
 from rt.errors import PolicyError
-from rt.infer.denoising import guided_denoise, prefix_denoise, velocity_and_pull
+from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
@@ -49,7 +47,7 @@ class FlowPolicy:
 
     num_inference_steps: n Euler steps.
     seed: of the noise, drawn anew for every chunk. None: a different one in every run.
-    compile: torch.compile for encoding and for a denoising step, guided and unguided.
+    compile, bf16, cuda_graph, tf32: see `rt.infer.acceleration`.
     Raises PolicyError.
     """
 
@@ -62,10 +60,12 @@ class FlowPolicy:
         num_inference_steps: int = 5,
         seed: int | None = None,
         compile: bool = False,
+        bf16: bool = False,
+        cuda_graph: bool = False,
+        tf32: bool = True,
     ) -> None:
         self.latency = {"encode_ns": 0, "denoise_ns": 0}
         self._network = _only_network(components)
-        self._steps = num_inference_steps
         self._shape = (int(self._network.action_horizon), int(self._network.action_dim))
         width = int(getattr(self._network, "model_action_dim", self._shape[1]))
         self._padding = width - self._shape[1]
@@ -81,10 +81,8 @@ class FlowPolicy:
             self._generator.seed()
         else:
             self._generator.manual_seed(seed)
-        self._encode, self._evaluate = self._network.encode, velocity_and_pull
-        if compile:
-            self._encode = torch.compile(self._encode)
-            self._evaluate = torch.compile(self._evaluate)
+        how = Acceleration(compile, bf16, cuda_graph, tf32)
+        self._fast = FastNetwork(self._network, num_inference_steps, self._device, how)
 
     def predict(
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
@@ -128,17 +126,21 @@ class FlowPolicy:
         return self._infer(input_data, data_normalization_interface, leftover, weights)
 
     def warmup(self) -> None:
-        """Run both paths on a random observation."""
+        """Run the free, the guided and, where there is one, the clean prefix's path on a random
+        observation. A run that guides in another way warms that up itself."""
         network = self._network
         if hasattr(network, "example_observation"):
             observation = network.example_observation()
         else:
             observation = random_observation(network)
         leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
+        ways = [GuidanceOptions(prefix=way) for way in {False, "prefix" in self.modes}]
         normalizer = Normalizer.identity()
         for _ in range(WARMUP_RUNS):
             self.predict(observation, normalizer)
-            self.guided_inference(observation | leftover, normalizer, 1, self._shape[0])
+            for way in ways:
+                guided = observation | leftover | {"guidance": way}
+                self.guided_inference(guided, normalizer, 1, self._shape[0])
 
     def freeze_all_model_params(self) -> None:
         """No parameter asks for a gradient: guidance is differentiated by x alone."""
@@ -153,8 +155,14 @@ class FlowPolicy:
     ) -> Chunk:
         state = np.asarray(input_data["proprio"], np.float32)[-1]
         normalizer = (getattr(self._network, "normalizer", None) or normalizer).anchored(state)
+        options = _options(input_data)
+        if options.prefix and leftover is not None and "prefix" not in self.modes:
+            raise PolicyError(
+                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
+                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
+            )
         mark, between = self._stopwatch.mark, self._stopwatch.between
-        with torch.inference_mode():
+        with torch.inference_mode(), self._fast.precision():
             observation = self._observation(input_data, normalizer)
             noise = torch.randn(
                 (1, self._shape[0], self._shape[1] + self._padding),
@@ -162,17 +170,15 @@ class FlowPolicy:
                 dtype=self._dtype,
                 device=self._device,
             )
-            guide: dict[str, Any] = {}
+            guide: tuple[Tensor | None, Tensor | None] = (None, None)
             if leftover is not None and weights is not None:
                 per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
-                guide["leftover"] = self._padded(normalizer.normalize_action(leftover))
-                guide["weights"] = self._padded(per_joint)
-            denoise = self._denoising(_options(input_data), guided=bool(guide))
+                leftover = normalizer.normalize_action(leftover)
+                guide = self._padded(leftover), self._padded(per_joint)
             started = mark()
-            context = self._encode(observation)
+            context = self._fast.encode(observation)
             encoded = mark()
-            velocity = partial(self._network.velocity, context)
-            x = denoise(velocity, noise, self._steps, evaluate=self._evaluate, **guide)
+            x = self._fast.denoise(context, noise, *guide, options)
             if hasattr(self._network, "finish"):
                 x = self._network.finish(context, x)
             denoised = mark()
@@ -183,25 +189,14 @@ class FlowPolicy:
         }
         return np.ascontiguousarray(normalizer.denormalize_action(actions), np.float32)
 
-    def _denoising(self, options: GuidanceOptions, *, guided: bool) -> Callable[..., Tensor]:
-        if not guided:
-            return guided_denoise
-        if not options.prefix:
-            beta = options.max_guidance_weight
-            return partial(guided_denoise, max_guidance_weight=beta, vjp=options.vjp)
-        if "prefix" not in self.modes:
-            raise PolicyError(
-                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
-                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
-            )
-        return prefix_denoise
-
     def _padded(self, rows: Chunk) -> Tensor:
         """(H, A) to (H, model_action_dim), with zeros."""
         return self._tensor(np.pad(rows, ((0, 0), (0, self._padding))))
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
-        return torch.tensor(array, device=self._device)
+        """On the device. From pinned memory the copy is only begun here."""
+        array = np.require(array, requirements=["C", "W"])  # what torch can share memory with
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
 
     def _observation(self, input_data: dict[str, Any], normalizer: Normalizer) -> dict[str, Any]:
         observation = {}

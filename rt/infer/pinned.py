@@ -1,0 +1,15 @@
+"""Memory that a CUDA device copies from by itself, while the host goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def pinned_zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(count,) zeros of `dtype` in pinned (page-locked) memory. Needs CUDA."""
+    octets = torch.zeros(count * dtype.itemsize, dtype=torch.uint8).pin_memory()
+    return octets.numpy().view(dtype)  # keeps the tensor alive
