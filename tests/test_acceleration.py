@@ -320,3 +320,6 @@ def test_pinned_memory_is_pinned() -> None:
     frames = pinned_zeros(2, np.dtype([("t", "i8"), ("image", "u1", (3, 4, 5))]))
     assert frames.shape == (2,)
     assert torch.from_numpy(frames["image"][:1]).is_pinned()
+    images = pinned_zeros(2, frames.dtype["image"])
+    assert images.shape == (2, 3, 4, 5)
+    assert torch.from_numpy(images).is_pinned()

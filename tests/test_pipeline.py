@@ -193,6 +193,28 @@ def test_image_history_is_oldest_first_and_img_obs_every_rows_apart(
     assert young["head"][:, 0, 0, 0].tolist() == [95, 96, 100]  # nothing from before the episode
 
 
+@pytest.mark.parametrize("num_img_obs", [1, 3])
+def test_images_are_observed_in_memory_of_the_caller_s_kind(
+    bench: Callable[..., Bench], num_img_obs: int
+) -> None:
+    made: list[Any] = []
+
+    def zeros(count: int, dtype: np.dtype[Any]) -> Any:
+        made.append(np.zeros(count, dtype))
+        return made[-1]
+
+    b = bench(camera_names=("head",), num_img_obs=num_img_obs, HZ=20.0)
+    observer = Observer(b.config, b.session, zeros)
+    for value in (1, 2, 3):
+        b.frame("head", clock.now_ns(), value)
+        seen = observer.observe(b.tick(value))
+        assert seen is not None
+        assert len(made) == 1
+        assert np.shares_memory(seen["head"], made[0])
+        assert seen["head"].flags.c_contiguous
+        assert (seen["head"][-1] == value).all()
+
+
 @pytest.mark.parametrize("ticks_per_row", [1, 5])
 def test_proprio_history_is_oldest_first_a_row_apart_and_within_the_episode(
     bench: Callable[..., Bench], ticks_per_row: int

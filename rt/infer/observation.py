@@ -4,13 +4,19 @@ Guarantees:
   - Nothing in an observation is older than its episode, nor a frame older than `max_age_ms`; where
     that cannot be had there is no observation, and `waiting_for` says why.
   - Histories are oldest first, newest last.
+  - A frame is copied once, from its ring under the seqlock into the observation (with a history of
+    images, which are picked by their times, twice). That memory is of the caller's kind: pinned,
+    say, so that a device can fetch it by itself.
+Assumption: an observation is used up before the next is made. Its images are then written over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rt import clock
 from rt.config import Config
@@ -19,11 +25,16 @@ from rt.records import text
 from rt.session import Session
 from rt.shm import Ring
 
+Zeros = Callable[[int, np.dtype[Any]], NDArray[Any]]
+
 
 class Observer:
-    """Builds `input_data` of `rt.infer.Policy`."""
+    """Builds `input_data` of `rt.infer.Policy`.
 
-    def __init__(self, config: Config, session: Session) -> None:
+    zeros: (count, dtype) → the memory for images, (count,) of dtype: `np.zeros`, `pinned_zeros`.
+    """
+
+    def __init__(self, config: Config, session: Session, zeros: Zeros = np.zeros) -> None:
         p = config.params
         self.waiting_for = ""  # why the last `observe` gave None
         self._ticks = session.reader("tick")
@@ -31,11 +42,17 @@ class Observer:
         self._ticks_per_row = p.ticks_per_row
         self._past = np.zeros(self._history, self._ticks.dtype)
         self._cameras = {name: session.reader(f"frame.{name}") for name in p.camera_names}
+        self._num_images = p.num_img_obs
+        history = p.num_img_obs > 1  # which frames it is made of, their times tell
         self._frames = {
-            name: np.zeros(ring.slots - 4 if p.num_img_obs > 1 else 1, ring.dtype)
+            name: np.zeros(ring.slots - 4, ring.dtype) if history else zeros(1, ring.dtype)
             for name, ring in self._cameras.items()
         }
-        self._num_images = p.num_img_obs
+        self._picked = {
+            name: zeros(p.num_img_obs, ring.dtype["image"])
+            for name, ring in self._cameras.items()
+            if history
+        }
         self._image_step_ns = round(p.img_obs_every * 1e9 / p.HZ)
         self._max_age_ns = p.max_age_ms * 1_000_000
 
@@ -74,9 +91,7 @@ class Observer:
         states[-1] = newest
         return states
 
-    def _images(
-        self, name: str, ring: Ring, t_episode: int
-    ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    def _images(self, name: str, ring: Ring, t_episode: int) -> NDArray[np.uint8] | None:
         """(num_img_obs, 3, height, width) uint8, `img_obs_every` rows apart."""
         frames = self._frames[name]
         count = min(ring.head, len(frames))
@@ -92,11 +107,13 @@ class Observer:
         if age > self._max_age_ns:
             self.waiting_for = f"camera {name}: newest frame is {age // 1_000_000} ms old"
             return None
+        if self._num_images == 1:
+            return frames["image"]
         frames = frames[frames["t_capture"] >= t_episode]
         back = np.arange(self._num_images - 1, -1, -1) * self._image_step_ns
         at = np.searchsorted(frames["t_capture"], t_newest - back, side="right") - 1
-        images: np.ndarray[Any, np.dtype[np.uint8]] = frames["image"][np.maximum(at, 0)]
-        return images
+        # Clipped: before the oldest stands the oldest. The default mode copies through a buffer.
+        return np.take(frames["image"], at, axis=0, out=self._picked[name], mode="clip")
 
 
 def example_observation(config: Config) -> dict[str, Any]:

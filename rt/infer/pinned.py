@@ -12,4 +12,4 @@ from numpy.typing import NDArray
 def pinned_zeros(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """(count,) zeros of `dtype` in pinned (page-locked) memory. Needs CUDA."""
     octets = torch.zeros(count * dtype.itemsize, dtype=torch.uint8).pin_memory()
-    return octets.numpy().view(dtype)  # keeps the tensor alive
+    return np.ndarray(count, dtype, octets.numpy())  # which keeps the tensor alive

@@ -21,7 +21,7 @@ from rt.config import Config
 from rt.errors import PolicyError
 from rt.infer.modes import Mode
 from rt.infer.normalization import Normalizer
-from rt.infer.observation import Observer, example_observation
+from rt.infer.observation import Observer, Zeros, example_observation
 from rt.infer.policy import Policy
 from rt.infer.rtc import Plan, Record
 from rt.session import Session
@@ -40,9 +40,11 @@ class Pipeline:
         policy: Policy,
         normalizer: Normalizer,
         mode: Mode,
+        zeros: Zeros = np.zeros,
     ) -> None:
+        """zeros: the memory for images; see `Observer`."""
         params = config.params
-        self.observer = Observer(config, session)
+        self.observer = Observer(config, session, zeros)
         self.dropped = 0  # chunks that were not published
         self.problem = ""  # why the last one was not
         self._failures = 0

@@ -10,6 +10,8 @@ import sys
 from dataclasses import replace
 from signal import SIGKILL
 
+import numpy as np
+
 from rt import child, clock
 from rt.child import Status
 from rt.config import Config
@@ -32,6 +34,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     import torch
 
     from rt.infer.loader import build_policy
+    from rt.infer.pinned import pinned_zeros
 
     threads = len(config.run.other_cores) or None
     if threads:
@@ -42,7 +45,8 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     policy = build_policy(policy_path, map_location=device)
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
-    pipeline = Pipeline(config, session, policy, _normalizer(config), mode)
+    zeros = pinned_zeros if device == "cuda" else np.zeros
+    pipeline = Pipeline(config, session, policy, _normalizer(config), mode, zeros)
     status.write("warming up", progress=0.6, detail="first inferences")
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
