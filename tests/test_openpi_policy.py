@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,45 +97,37 @@ def observation(**more: Any) -> dict[str, Any]:
     return cameras | {"proprio": np.array([[11.0, -3.2, 0.4]], np.float32)} | more
 
 
-def seeded_noise() -> torch.Tensor:
-    return torch.randn((1, H, WIDTH), generator=torch.Generator().manual_seed(SEED))
+def seeded_noise(rows: int, columns: int) -> torch.Tensor:
+    return torch.randn((1, rows, columns), generator=torch.Generator().manual_seed(SEED))
 
 
 def openpi_s_own(
-    network: Any, data: dict[str, Any], name: str, noise: torch.Tensor, prompt: str
+    network: Any, data: dict[str, Any], noise: torch.Tensor, steps: int, prompt: str
 ) -> np.ndarray[Any, Any]:
-    """The chunk as openpi's own Policy.infer computes it, in robot units; `data` in its keys."""
-    transforms = import_module("openpi.transforms")
-    config = import_module("openpi.training.config").get_config(name)
+    """The chunk that openpi's Policy infers with the same model; `data` in the robot's own keys."""
+    transforms, checkpoint = import_module("openpi.transforms"), network._checkpoint
+    config = checkpoint.train_config
     group = config.data.create(config.assets_dirs, config.model)
-    folder = network._checkpoint.folder / "assets" / "tiny_robot"
-    norm_stats = import_module("openpi.shared.normalize").load(folder)
-    quantiles = group.use_quantile_norm
-    for transform in (
-        transforms.InjectDefaultPrompt(prompt),
-        *group.data_transforms.inputs,
-        transforms.Normalize(norm_stats, use_quantiles=quantiles),
-        *group.model_transforms.inputs,
-    ):
-        data = transform(data)
-
-    def batch(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: batch(inner) for key, inner in value.items()}
-        return torch.from_numpy(np.array(value))[None]
-
-    inputs = batch(data)
-    model = network.model
-    seen = import_module("openpi.models.model").Observation.from_dict(inputs)
-    chunk = type(model).sample_actions(model, "cpu", seen, noise=noise, num_steps=STEPS)
-    data = {"state": np.asarray(inputs["state"][0]), "actions": np.asarray(chunk[0])}
-    for transform in (
-        *group.model_transforms.outputs,
-        transforms.Unnormalize(norm_stats, use_quantiles=quantiles),
-        *group.data_transforms.outputs,
-    ):
-        data = transform(data)
-    actions: np.ndarray[Any, Any] = data["actions"]
+    assets = checkpoint.folder / "assets" / group.asset_id
+    norm_stats = import_module("openpi.shared.normalize").load(assets)
+    policy = import_module("openpi.policies.policy").Policy(
+        network.model,
+        transforms=[
+            transforms.InjectDefaultPrompt(prompt),
+            *group.data_transforms.inputs,
+            transforms.Normalize(norm_stats, use_quantiles=group.use_quantile_norm),
+            *group.model_transforms.inputs,
+        ],
+        output_transforms=[
+            *group.model_transforms.outputs,
+            transforms.Unnormalize(norm_stats, use_quantiles=group.use_quantile_norm),
+            *group.data_transforms.outputs,
+        ],
+        sample_kwargs={"num_steps": steps},
+        is_pytorch=True,
+        pytorch_device="cpu",
+    )
+    actions: np.ndarray[Any, Any] = policy.infer(data, noise=noise[0].numpy())["actions"]
     return actions
 
 
@@ -162,7 +155,7 @@ def test_an_unguided_chunk_is_openpi_s_own(
             "state": seen["proprio"][-1],
         }
     network = built._network
-    theirs = openpi_s_own(network, data, name, seeded_noise(), "tidy up")[:, :A]
+    theirs = openpi_s_own(network, data, seeded_noise(H, WIDTH), STEPS, "tidy up")[:, :A]
     ours = built.predict(observation(), UNUSED)
     assert ours.shape == (H, A)
     assert ours.dtype == np.float32
@@ -305,6 +298,7 @@ YAML = """model:
 policy:
   type: openpi_policy
 """
+STEP_KEY = "  num_inference_steps: %d\n"
 COMPONENT = """params:
   train_config_name: "pi0_tiny"
   ckpt_dir: "{folder}"
@@ -322,17 +316,22 @@ def test_the_original_yaml_s_keys_are_enough(tmp_path: Path) -> None:
     component = tmp_path / "components" / "openpi_batched.yaml"
     component.write_text(COMPONENT.format(folder=folder))
     path = tmp_path / "openpi_policy.yaml"
-    path.write_text(YAML)
 
     def chunk(text: str) -> Any:
         path.write_text(text)
         return build_policy(path).predict(observation(), UNUSED)
 
-    assert build_policy(path)._steps == 10  # type: ignore[attr-defined]
-    seeded = chunk(YAML + "  seed: 3\n")
-    assert seeded.shape == (H, A)
-    np.testing.assert_array_equal(seeded, chunk(YAML + "  seed: 3\n"))
-    assert not np.array_equal(seeded, chunk(YAML + "  seed: 3\n  num_inference_steps: 4\n"))
+    chunks = [chunk(YAML + f"  seed: 3\n{key}") for key in ("", STEP_KEY % 10, STEP_KEY % 4)]
+    assert chunks[0].shape == (H, A)
+    np.testing.assert_array_equal(chunks[0], chunks[1])  # the component's own number
+    assert not np.array_equal(chunks[0], chunks[2])
+
+
+@pytest.mark.usefixtures("openpi")
+def test_the_example_s_keys_are_taken() -> None:
+    example = Path(__file__).parents[1] / "configs/policies/openpi_pi05/policy.yaml"
+    with pytest.raises(ConfigError, match="no train config 'pi05_igris'"):
+        build_policy(example)
 
 
 # --- what cannot be run is told before anything moves
@@ -453,3 +452,103 @@ def test_an_openpi_that_cannot_be_imported_is_told(
     with pytest.raises(MissingPackageError, match=r"cannot be imported.*a_package_that"):
         OpenPiNetwork(**params(tmp_path))
     forget_openpi()
+
+
+# --- the real package, where it is: its own code of models, transforms and policies
+
+REAL: dict[str, dict[str, Any]] = {
+    "pi05_libero": {
+        "action_dim": 7,
+        "camera_map": {"top": "observation/image", "hand": "observation/wrist_image"},
+        "state_key": "observation/state",
+        "precision": "float32",
+    },
+    "pi0_aloha": {
+        "action_dim": 14,
+        "camera_map": {"top": "images.cam_high", "hand": "images.cam_left_wrist"},
+        "precision": "bfloat16",
+    },
+}
+
+
+@pytest.fixture
+def real_openpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """openpi with two train configs of our own, their transformers two layers deep."""
+    pytest.importorskip("openpi", reason="openpi is not installed")
+    configs = import_module("openpi.training.config")
+    try:
+        import_module("openpi.models.tokenizer").PaligemmaTokenizer()
+    except Exception as error:
+        pytest.skip(f"openpi's tokenizer can be had neither from its cache nor its server: {error}")
+    gemma = import_module("openpi.models.gemma")
+
+    def shallow(variant: str) -> Any:  # openpi's own "dummy" fits no vision tower in PyTorch
+        width = 2048 if variant == "gemma_2b" else 64
+        return gemma.Config(
+            width=width, depth=2, mlp_dim=128, num_heads=8, num_kv_heads=1, head_dim=16
+        )
+
+    monkeypatch.setattr(gemma, "get_config", shallow)
+    libero = configs.LeRobotLiberoDataConfig(repo_id="rt/check", extra_delta_transform=True)
+    aloha = configs.LeRobotAlohaDataConfig(repo_id="rt/check", adapt_to_pi=False)
+    for name, data in (("pi05_libero", libero), ("pi0_aloha", aloha)):
+        pi05 = name == "pi05_libero"
+        model = import_module("openpi.models.pi0_config").Pi0Config(
+            pi05=pi05, pytorch_compile_mode=None
+        )
+        config = replace(configs.get_config("debug"), name=name, model=model, data=data)
+        monkeypatch.setitem(configs._CONFIGS_DICT, name, config)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("real_openpi")
+@pytest.mark.parametrize(("name", "atol"), [("pi05_libero", 1e-3), ("pi0_aloha", 0.1)])
+def test_with_the_real_openpi_an_unguided_chunk_is_its_own(
+    tmp_path: Path, name: str, atol: float
+) -> None:
+    """Random weights, a 2 GB file: minutes on a CPU."""
+    A = REAL[name]["action_dim"]
+    train_config = import_module("openpi.training.config").get_config(name)
+    torch.manual_seed(0)
+    model = import_module("openpi.models_pytorch.pi0_pytorch").PI0Pytorch(train_config.model)
+    save_model(model, str(tmp_path / "model.safetensors"))
+    del model
+    statistics = {key: repeated(of, A) for key, of in stats().items()}
+    import_module("openpi.shared.normalize").save(tmp_path / "assets" / "rt/check", statistics)
+    network = OpenPiNetwork(
+        train_config_name=name,
+        ckpt_dir=str(tmp_path),
+        action_horizon=50,
+        default_prompt="tidy up",
+        **REAL[name],
+    ).eval()
+    built: Any = OpenPiPolicy({"openpi_model": network}, num_inference_steps=2, seed=SEED)
+    built.freeze_all_model_params()
+    seen = observation()
+    seen["proprio"] = np.resize(seen["proprio"], (1, A))
+    free = built.predict(seen, UNUSED)
+    top, hand, state = seen["top"][-1], seen["hand"][-1], seen["proprio"][-1]
+    data = {
+        "pi05_libero": {
+            "observation/image": top,
+            "observation/wrist_image": hand,
+            "observation/state": state,
+        },
+        "pi0_aloha": {"images": {"cam_high": top, "cam_left_wrist": hand}, "state": state},
+    }
+    theirs = openpi_s_own(network, data[name], seeded_noise(50, 32), 2, "tidy up")
+    ranges = np.resize([2.0, 0.5, 0.1], A)
+    np.testing.assert_allclose(free / ranges, theirs / ranges, atol=atol)
+    assert np.ptp(theirs / ranges, axis=0).min() > 10 * atol
+    leftover = free + 2 * ranges.astype(np.float32)
+    guided = seen | {"prev_action": leftover, "est_delay": 5}
+    pulled = built.guided_inference(guided, UNUSED, 25, 50)
+    assert np.all(abs(pulled - leftover)[:5] < 0.5 * abs(free - leftover)[:5] + 0.1 * ranges)
+
+
+def repeated(of: Any, dims: int) -> Any:
+    """Statistics of three joints, repeated to `dims`."""
+    fields = {name: np.resize(getattr(of, name), dims) for name in ("mean", "std", "q01", "q99")}
+    return type(of)(**fields)

@@ -110,8 +110,8 @@ policy:
     assert config.checkpoint_path is None
     assert config.trained_for is None
     assert declared_dims(config) == {"openpi_model": {"action_dim": 24, "action_horizon": 50}}
-    with pytest.raises(MissingPackageError, match="pip install"):
-        build_policy(path)
+    with pytest.raises((MissingPackageError, ConfigError), match=r"pip install|train_config_name"):
+        build_policy(path)  # without openpi; with it, which has no config of that name
 
 
 def test_the_original_example_of_an_own_policy_is_read_unchanged(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_the_other_policy_keys_are_keywords_of_its_class(tmp_path: Path) -> None
     [
         (POLICY + "  speed: 3\n", FLOW, ConfigError, "policy.yaml: policy: .*'speed'"),
         (POLICY, FLOW + "  wdth: 3\n", ConfigError, "flow.yaml: params: .*'wdth'"),
-        (POLICY.replace("type: flow", "type: flwo"), FLOW, PolicyError, "one of flow, openpi_p"),
+        (POLICY.replace("type: flow", "type: flwo"), FLOW, PolicyError, "flow, .*openpi_p"),
         (POLICY.replace("type: flow", "type: nowhere:X"), FLOW, ConfigError, "no module 'nowhere'"),
         (POLICY, "class: nowhere.Net\n", ConfigError, "flow.yaml: class: .*no module 'nowhere'"),
         (POLICY, "class: tiny_flow.Tiny\n", ConfigError, "flow.yaml: class: .*'TinyFlow'"),

@@ -97,6 +97,11 @@ class OpenPiNetwork(nn.Module):
             )
         self._check_transforms()
         self.model: Any = checkpoint.load_model(precision)
+        self._attends = import_openpi("models_pytorch.pi0_pytorch").make_att_2d_masks
+        self._as_observation = import_openpi("models.model").Observation.from_dict
+        # As openpi sets it whenever it runs the prefix: its masks are for its eager attention.
+        towers = self.model.paligemma_with_expert
+        towers.paligemma.language_model.config._attn_implementation = "eager"
 
     def encode(self, observation: dict[str, Any]) -> Context:
         """Images, prompt and state through the vision-language model, once per chunk.
@@ -109,11 +114,8 @@ class OpenPiNetwork(nn.Module):
         *seen_and_said, state = inputs
         tokens, mask, blocks = model.embed_prefix(*seen_and_said)
         towers = model.paligemma_with_expert
-        # As openpi sets it: the mask is one that only its eager attention takes.
-        towers.paligemma.language_model.config._attn_implementation = "eager"
-        attends = import_openpi("models_pytorch.pi0_pytorch").make_att_2d_masks(mask, blocks)
         _, cache = towers.forward(
-            attention_mask=model._prepare_attention_masks_4d(attends),
+            attention_mask=model._prepare_attention_masks_4d(self._attends(mask, blocks)),
             position_ids=mask.cumsum(dim=1) - 1,
             past_key_values=None,
             inputs_embeds=[tokens, None],
@@ -147,8 +149,7 @@ class OpenPiNetwork(nn.Module):
         inputs = self._checkpoint.inputs(
             openpi_observation(arrays, self._camera_map, self._state_key)
         )
-        device = observation["proprio"].device
-        return import_openpi("models.model").Observation.from_dict(batch_of_one(inputs, device))
+        return self._as_observation(batch_of_one(inputs, observation["proprio"].device))
 
     def _check_transforms(self) -> None:
         """Run openpi's transforms once each way, and ours beside them. Raises PolicyError."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -42,6 +41,10 @@ class DynamicCache:
         return self._layers[layer_idx][0].shape[-2] if self._layers else 0
 
 
+class Config:
+    _attn_implementation = "sdpa"
+
+
 class Layer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class Tower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(_attn_implementation="sdpa")
+        self.config = Config()
         self.layers = nn.ModuleList(Layer() for _ in range(2))
 
     def forward(
