@@ -246,12 +246,15 @@ def test_encoding_with_the_expert_traces_into_one_graph() -> None:
 
 def test_a_second_expert_shares_the_vlm_and_nothing_else() -> None:
     network = transformer().requires_grad_(False)
-    expert: Any = second_expert(network, ["vlm"])
+    names = set(network.state_dict())
+    expert: Any = second_expert(network, ["vlm", "vlm.layers"])
     assert expert.vlm is network.vlm
+    assert set(network.state_dict()) == names
+    assert {name.split(".")[0] for name in expert.state_dict()} == {"into", "queries", "out"}
     own = {id(p) for p in network.parameters()}
-    apart = {name.split(".")[0]: p for name, p in expert.named_parameters() if id(p) not in own}
-    assert apart.keys() == {"into", "queries", "out"}
-    assert all(p.requires_grad == (id(p) not in own) for p in expert.parameters())
+    assert not any(id(p) in own for p in expert.parameters())
+    assert all(p.requires_grad for p in expert.parameters())
+    assert not any(p.requires_grad for p in network.parameters())
     cache, x, tau = network.encode(observation()), torch.randn(B, H, WIDTH), torch.rand(B)
     torch.testing.assert_close(expert.velocity(cache, x, tau), network.velocity(cache, x, tau))
 
