@@ -2,7 +2,8 @@
 
     model:
       component_config_paths:
-        flow: components/flow.yaml      # `class` (import path, optional) and `params`
+        flow: components/flow.yaml      # `class` (import path, optional) and `params`, or
+                                        # these two keys themselves in place of the path
     policy:
       type: flow                        # a registered name, or "package.module:Class"
       num_inference_steps: 5            # every other key is a keyword of the policy's class
@@ -71,7 +72,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    component_config_paths: Annotated[dict[str, str], Meta(min_length=1)]
+    component_config_paths: Annotated[dict[str, str | dict[str, Any]], Meta(min_length=1)]
 
 
 class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,17 +116,17 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
             f"{path}: norm_stats_path: expected a file, but {norm_stats_path} is none: mend "
             "the path"
         )
+    given = file.model.component_config_paths
     component_paths = {
-        name: path.parent / component
-        for name, component in file.model.component_config_paths.items()
+        name: path.parent / component if isinstance(component, str) else path
+        for name, component in given.items()
     }
     return PolicyConfig(
         path=path,
         type=kind,
         kwargs={key: value for key, value in file.policy.items() if key != "type"},
         components={
-            name: convert(read_mapping(component), ComponentConfig, component)
-            for name, component in component_paths.items()
+            name: _component(component, component_paths[name]) for name, component in given.items()
         },
         component_paths=component_paths,
         checkpoint_path=checkpoint_path,
@@ -161,6 +162,11 @@ def declared_dims(config: PolicyConfig) -> dict[str, dict[str, int]]:
 def _ios(trained_for: tuple[str, ...]) -> tuple[Io, ...]:
     wanted = set(trained_for) | (set(REAL) if "real" in trained_for else set())
     return tuple(io for io in ("sim", *REAL) if io in wanted)
+
+
+def _component(given: str | dict[str, Any], path: Path) -> ComponentConfig:
+    """From a file of its own, or from where it stands in the policy's."""
+    return convert(read_mapping(path) if isinstance(given, str) else given, ComponentConfig, path)
 
 
 def _beside(yaml_path: Path, value: str | None) -> Path | None:
