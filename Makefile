@@ -2,6 +2,7 @@
 # make test    the tests
 # make bench   the benchmarks, as ratios beside a peer
 # make lint    ruff and mypy
+# make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own
 # make setup   .venv with everything that these need; quick when nothing changed
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test bench lint
+.PHONY: setup run test test-policies bench lint
 
 setup: $(STAMP)
 
@@ -24,6 +25,17 @@ run: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+POLICIES := .venv-policies
+
+$(POLICIES)/.installed: constraints-policies.txt
+	$(PYTHON) -m venv $(POLICIES)
+	$(POLICIES)/bin/python -m pip install --quiet --requirement constraints-policies.txt
+	$(POLICIES)/bin/python -m pip install --quiet --no-deps --editable . lerobot==0.4.4
+	@touch $@
+
+test-policies: $(POLICIES)/.installed
+	$(POLICIES)/bin/python -m pytest tests_policies $(ARGS)
 
 bench: setup
 	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)

@@ -5,6 +5,7 @@ With lerobot's own code: tests_policies/, by `make test-policies`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -139,7 +140,9 @@ def network(monkeypatch: pytest.MonkeyPatch) -> LeRobotModel:
 def test_time_and_sign_are_mapped(network: LeRobotModel) -> None:
     observation = {
         "proprio": torch.tensor([[[9.0, 9.0], [0.5, -1.0]]]),  # newest last
-        "head": torch.full((1, 2, 3, 4, 6), 51, dtype=torch.uint8),
+        "head": torch.tensor([0, 51], dtype=torch.uint8)
+        .reshape(1, 2, 1, 1, 1)
+        .expand(1, 2, 3, 4, 6),
     }
     noise = torch.randn(1, H, WIDTH, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
@@ -152,6 +155,22 @@ def test_time_and_sign_are_mapped(network: LeRobotModel) -> None:
         expected = theirs.predict_action_chunk(batch, noise)
     torch.testing.assert_close(ours[..., :A], expected)
     assert network.policy.model.prefixes == 1
+
+
+def test_weights_that_lerobot_failed_to_load_are_remembered() -> None:
+    class Forgiving(nn.Linear):
+        """As lerobot's pi0: prints the error, and goes on with what it has."""
+
+        @classmethod
+        def from_pretrained(cls, state: dict[str, Tensor]) -> Any:
+            policy = cls(1, 1)
+            with contextlib.suppress(RuntimeError):
+                policy.load_state_dict(state)
+            return policy
+
+    load = lerobot_checkpoint.strict(Forgiving).from_pretrained
+    assert load(nn.Linear(1, 1).state_dict()).not_loaded == ""
+    assert 'Missing key(s) in state_dict: "bias"' in load({"weight": torch.ones(1, 1)}).not_loaded
 
 
 # --- statistics

@@ -16,16 +16,13 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 
 from rt.errors import CheckpointError, MissingPackageError, PolicyError
 from rt.infer.normalization import Affine, Normalizer
 from rt.infer.policies.lerobot_statistics import affine
-
-Precision = Literal["float32", "bfloat16"]
 
 CLASSES = {"smolvla": "SmolVLAPolicy", "pi0": "PI0Policy", "pi05": "PI05Policy"}
 INSTALL = "pip install -e '.[lerobot]'"
@@ -45,9 +42,7 @@ class Checkpoint:
     normalizer: Normalizer
 
 
-def load(
-    pretrained_path: str, *, revision: str | None, vlm_path: str | None, dtype: Precision
-) -> Checkpoint:
+def load(pretrained_path: str, *, revision: str | None, vlm_path: str | None) -> Checkpoint:
     """Load the checkpoint in a folder, or of a name on the hub. The parameters: LeRobotModel.
 
     Raises MissingPackageError, CheckpointError, and PolicyError for a policy that is no flow policy
@@ -61,17 +56,18 @@ def load(
         raise PolicyError(
             f"{folder}: expected a policy of type {', '.join(CLASSES)}, got {config.type!r}"
         )
-    if config.type != "smolvla" and version("lerobot").startswith("0.4"):
+    installed = version("lerobot")
+    if config.type != "smolvla" and tuple(map(int, installed.split(".")[:2])) < (0, 5):
         raise MissingPackageError(
             f"{config.type} needs lerobot 0.5 or newer on Python 3.12 or newer, got lerobot "
-            f"{version('lerobot')}: pip install 'lerobot[pi]>=0.5'"
+            f"{installed}: pip install 'lerobot[pi]>=0.5'"
         )
     if getattr(config, "adapt_to_pi_aloha", False):
         raise PolicyError(
             f"{folder}: adapt_to_pi_aloha rewrites actions after denoising, so they cannot be "
             "guided: train without it"
         )
-    policy = load_policy(config, folder, vlm_path, dtype)
+    policy = load_policy(config, folder, vlm_path)
     pipeline = load_pipeline(config.type, folder, vlm_path)
     normalizer = take_over_normalization(pipeline, config, folder / PREPROCESSOR)
     return Checkpoint(policy, pipeline, normalizer)
@@ -124,8 +120,8 @@ def find(pretrained_path: str, revision: str | None) -> Path:
     return folder
 
 
-def load_policy(config: Any, folder: Path, vlm_path: str | None, dtype: Precision) -> Any:
-    """The policy with exactly its checkpoint's weights, in eval mode."""
+def load_policy(config: Any, folder: Path, vlm_path: str | None) -> Any:
+    """The policy with exactly its checkpoint's weights, in float32 and in eval mode."""
     config.device = "cpu"
     config.compile_model = False  # ours compiles
     config.rtc_config = None  # ours guides
@@ -133,7 +129,7 @@ def load_policy(config: Any, folder: Path, vlm_path: str | None, dtype: Precisio
         config.load_vlm_weights = False  # the checkpoint has them; the hub's would be overwritten
         config.vlm_model_name = vlm_path or config.vlm_model_name
     else:
-        config.dtype = dtype
+        config.dtype = "float32"  # rt.infer.acceleration casts
     module = import_lerobot(f"policies.{config.type}.modeling_{config.type}")
     policy_class = strict(getattr(module, CLASSES[config.type]))
     policy = attempt(
@@ -143,10 +139,7 @@ def load_policy(config: Any, folder: Path, vlm_path: str | None, dtype: Precisio
     )
     if policy.not_loaded:
         raise CheckpointError(f"{folder}: {policy.not_loaded}")
-    if config.type == "smolvla":
-        # Its projections stay float32, as lerobot has them: it casts at every layer between.
-        policy.float().model.vlm_with_expert.to(getattr(torch, dtype))
-    return policy.eval()
+    return policy.float().eval()
 
 
 def strict(policy_class: Any) -> Any:
@@ -174,9 +167,9 @@ def load_pipeline(family: str, folder: Path, vlm_path: str | None) -> Any:
     """The checkpoint's own processing of observations, without its moves to a device."""
     import_lerobot(f"policies.{family}.processor_{family}")  # registers its steps
     processor = import_lerobot("processor")
-    overrides: dict[str, Any] = {"device_processor": {"device": "cpu"}}
-    if vlm_path is not None:
-        overrides["tokenizer_processor"] = {"tokenizer_name": vlm_path}
+    # Padded to one length, so that a new prompt does not make a compiled step be compiled anew.
+    tokenizer = {"padding": "max_length"} | ({"tokenizer_name": vlm_path} if vlm_path else {})
+    overrides = {"device_processor": {"device": "cpu"}, "tokenizer_processor": tokenizer}
     pipeline = attempt(
         folder,
         lambda: processor.PolicyProcessorPipeline.from_pretrained(

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from rt.errors import PolicyError
 from rt.infer.policies import lerobot_checkpoint
 from rt.infer.policies.flow import FlowPolicy, random_observation
-from rt.infer.policies.lerobot_checkpoint import Precision
 from rt.infer.registry import POLICY_REGISTRY
 
 
@@ -43,7 +42,6 @@ class LeRobotModel(nn.Module):
         default_prompt: str = "",
         revision: str | None = None,
         vlm_path: str | None = None,
-        dtype: Precision = "float32",
     ) -> None:
         """pretrained_path: a folder that lerobot saved, or owner/name on the hub.
         state_dim, action_dim, action_horizon: the checkpoint's; what the robot's are checked with.
@@ -52,13 +50,10 @@ class LeRobotModel(nn.Module):
         default_prompt: for observations without a prompt.
         revision: of the checkpoint, on the hub.
         vlm_path: a folder with the VLM's config and tokenizer, for a machine without the hub.
-        dtype: of the transformers; the projections around them stay float32.
         Raises MissingPackageError, CheckpointError and PolicyError.
         """
         super().__init__()
-        checkpoint = lerobot_checkpoint.load(
-            pretrained_path, revision=revision, vlm_path=vlm_path, dtype=dtype
-        )
+        checkpoint = lerobot_checkpoint.load(pretrained_path, revision=revision, vlm_path=vlm_path)
         config = checkpoint.policy.config
         _check("state_dim", state_dim, config.robot_state_feature.shape[0])
         _check("action_dim", action_dim, config.action_feature.shape[0])
@@ -101,7 +96,7 @@ class LeRobotModel(nn.Module):
     def velocity(self, context: dict[str, Any], x: Tensor, tau: Tensor) -> Tensor:
         """(B, H, model_action_dim): dx/dtau at `x` and `tau` (B,)."""
         cache = _fresh(context["past_key_values"])
-        inputs = context | {"past_key_values": cache, "x_t": x.float(), "timestep": 1 - tau.float()}
+        inputs = context | {"past_key_values": cache, "x_t": x, "timestep": 1 - tau}
         v: Tensor = self._denoise_step(**inputs)
         return -v
 
