@@ -7,6 +7,7 @@ policy then runs both of them as one network, a `DeltaFlow`.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,16 +119,14 @@ class DeltaFlow(nn.Module):
         """
         batch = dict(batch)
         actions, is_pad = batch.pop("action"), batch.pop("action_is_pad", None)
-        with torch.no_grad():
-            prefix = batch.pop("prefix", None)
-            if prefix is None:
-                prefix = self.network.encode(batch)
-            denoised = None
-            if self.delta.correction == "add":
-                noise = torch.randn(len(actions), *self.delta.shape).to(actions)
-                denoised = guided_denoise(
-                    lambda x, tau: self.network.velocity(prefix, x, tau), noise, num_inference_steps
-                )
+        prefix = batch.pop("prefix", None)
+        if prefix is None:
+            prefix = self.network.encode(batch)
+        denoised = None
+        if self.delta.correction == "add":
+            noise = torch.randn(len(actions), *self.delta.shape).to(actions)
+            velocity = partial(self.network.velocity, prefix)
+            denoised = guided_denoise(velocity, noise, num_inference_steps)
         encoded = self.delta.encode(action_context, like=actions)
         chunk = self.delta.chunk(prefix, encoded, denoised)
         return delta_loss(chunk, actions, self.action_context_size, is_pad)
