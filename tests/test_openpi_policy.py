@@ -162,6 +162,8 @@ def test_an_unguided_chunk_is_openpi_s_own(
     ranges = np.array([2.0, 0.5, 0.1])
     np.testing.assert_allclose(ours / ranges, theirs / ranges, atol=atol)
     assert np.ptp(theirs / ranges, axis=0).min() > 30 * atol  # or any chunk would do
+    towers = network.model.paligemma_with_expert
+    assert {weight.dtype for weight in towers.parameters()} == {getattr(torch, precision)}
 
 
 @pytest.mark.usefixtures("openpi")

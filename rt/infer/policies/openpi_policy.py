@@ -110,8 +110,7 @@ class OpenPiNetwork(nn.Module):
         newest last: the newest of each is what the model sees.
         """
         model = self.model
-        inputs = model._preprocess_observation(self._model_inputs(observation), train=False)
-        *seen_and_said, state = inputs
+        *seen_and_said, state = self._model_inputs(observation)
         tokens, mask, blocks = model.embed_prefix(*seen_and_said)
         towers = model.paligemma_with_expert
         _, cache = towers.forward(
@@ -141,15 +140,17 @@ class OpenPiNetwork(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _model_inputs(self, observation: dict[str, Any]) -> Any:
-        """openpi's Observation, a batch of one. Not for torch.compile: PIL, tokenizer, numpy."""
+        """Images, their masks, tokens, their mask, and the state; each a batch of one.
+
+        Not for torch.compile: PIL, a tokenizer, numpy.
+        """
         arrays = {
             key: value[0].cpu().numpy() if isinstance(value, Tensor) else value
             for key, value in observation.items()
         }
-        inputs = self._checkpoint.inputs(
-            openpi_observation(arrays, self._camera_map, self._state_key)
-        )
-        return self._as_observation(batch_of_one(inputs, observation["proprio"].device))
+        data = openpi_observation(arrays, self._camera_map, self._state_key)
+        inputs = batch_of_one(self._checkpoint.inputs(data), observation["proprio"].device)
+        return self.model._preprocess_observation(self._as_observation(inputs), train=False)
 
     def _check_transforms(self) -> None:
         """Run openpi's transforms once each way, and ours beside them. Raises PolicyError."""
