@@ -15,7 +15,7 @@ import numpy as np
 from rt.clock import Ticks
 from rt.config import Config
 from rt.control.loop import ControlLoop
-from rt.control.ticker import Ticker
+from rt.control.ticker import Tick, Ticker
 from rt.errors import PolicyError
 from rt.infer.modes import Mode, open_mode
 from rt.infer.normalization import Normalizer
@@ -41,6 +41,9 @@ class SimulatedRun:
     `delay(n)` ticks after that record's tick was due: 2.5 is midway between the second and the
     third tick that follow. Tick k's work takes `busy(k)` ticks: with 1 or more, ticks are skipped.
     In sequential mode the run's one thread plans, so no tick happens meanwhile.
+
+    `instant`: a tick executes what was planned from its own measurement. That is d = 0, which no
+    running robot reaches: its inference sees a tick when its command has been sent.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class SimulatedRun:
         *,
         delay: Callable[[int], float] = lambda n: 2.5,
         busy: Callable[[int], float] = lambda k: 0.0,
+        instant: bool = False,
         policy: Policy | None = None,
         robot: FakeRobot | None = None,
         clock: FakeClock | None = None,
@@ -66,6 +70,7 @@ class SimulatedRun:
         self.dropped = 0  # chunks that were not published
         self._delay = delay
         self._busy = busy
+        self._instant = instant
         self._under_way: Inference | None = None
         self._planned = False
         self._session = Session(config.run.session)
@@ -145,12 +150,23 @@ class SimulatedRun:
             return
         self._publish_until(tick.t_wake)
         self.robot.tick = tick.k
+        if self._instant and self.ticks:
+            self._infer(self._foreseen(tick))
+            self._publish_until(tick.t_wake + 1)
         self.loop.tick(tick, skipped=self.ticker.skipped, planned=self._planned)
         record = self._tick_reader.buffer()
         self._tick_reader.read_latest(record)
         self.ticks.append(record)
         self.clock.advance(round(self._busy(tick.k) * self.ticker.period_ns))
-        self._planned = self._infer(record)
+        if not self._instant:
+            self._planned = self._infer(record)
+
+    def _foreseen(self, tick: Tick) -> Record:
+        """The record of a tick as far as it is known before its command is chosen."""
+        record = self.ticks[-1].copy()
+        record["tick"], record["t_due"], record["t_wake"] = tick
+        self.robot.read(record["state"])
+        return record
 
     def _infer(self, record: Record) -> bool:
         """Start an inference if one is due. True: this thread spent its time on it."""
