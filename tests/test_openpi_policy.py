@@ -419,6 +419,13 @@ NOTHING: dict[str, Any] = {}
             "observation/state.*mend camera_map",
         ),
         ("pi05_tiny", {"camera_map": {"top": "up"}}, None, PolicyError, "observation/image"),
+        (
+            "pi05_tiny",
+            {"precision": "fp8"},
+            None,
+            ConfigError,
+            "bfloat16 or float32, got text 'fp8'",
+        ),
         ("pi0_flipped", NOTHING, None, PolicyError, "do more than undo the normalisation"),
     ],
 )
@@ -436,6 +443,21 @@ def test_what_cannot_be_run_is_told(
     with pytest.raises(error, match=complaint) as caught:
         OpenPiNetwork(**params(folder, name, **change))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("openpi")
+def test_a_transformers_without_openpi_s_patches_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path, "pi05_tiny")
+
+    def unpatched(self: Any, config: Any) -> None:
+        raise ValueError("transformers_replace is not installed correctly.")
+
+    module = import_module("openpi.models_pytorch.pi0_pytorch")
+    monkeypatch.setattr(module.PI0Pytorch, "__init__", unpatched)
+    with pytest.raises(PolicyError, match="cannot build 'pi05_tiny': transformers_replace"):
+        OpenPiNetwork(**params(folder))
 
 
 @pytest.mark.skipif(find_spec("openpi") is not None, reason="openpi is installed")

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from textwrap import shorten
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from rt.config.words import nearest
+from rt.config.words import describe, nearest
 from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError
 from rt.infer.normalization import IDENTITY, Normalizer
 
@@ -52,22 +52,28 @@ class Checkpoint:
         """Columns of a chunk inside the model: the robot's, then padding."""
         return int(self.train_config.model.action_dim)
 
-    def load_model(self, precision: Precision) -> nn.Module:
-        """openpi's PI0Pytorch with its weights, on the CPU. Raises CheckpointError, PolicyError."""
+    def load_model(self, precision: Precision) -> Any:
+        """openpi's PI0Pytorch with its weights, on the CPU.
+
+        Raises ConfigError, CheckpointError and PolicyError.
+        """
+        if precision not in get_args(Precision):
+            known = " or ".join(get_args(Precision))
+            raise ConfigError(f"params.precision: expected {known}, got {describe(precision)}")
         path = self.folder / "model.safetensors"
         config = self.train_config.model
         try:
-            model: Any = config.load_pytorch(self.train_config, str(path))
+            model = config.load_pytorch(self.train_config, str(path))
         except ValueError as error:  # the transformers package lacks openpi's patches
             raise PolicyError(f"openpi cannot build {self.name!r}: {error}") from error
         except Exception as error:  # names or shapes that differ; a damaged file
-            reason = " ".join(str(error).split())
+            reason = shorten(str(error), 300)  # torch lists every name
             raise CheckpointError(
                 f"{path} does not fit openpi's train config {self.name!r} "
                 f"({type(error).__name__}: {reason}): name the config it was trained with"
             ) from error
         model.paligemma_with_expert.to_bfloat16_for_selected_params(precision)
-        return model  # type: ignore[no-any-return]
+        return model
 
 
 def open_checkpoint(
