@@ -383,7 +383,7 @@ NOTHING: dict[str, Any] = {}
         ("pi05_tiny", {"ckpt_dir": "/nowhere"}, None, CheckpointError, "/nowhere is none"),
         ("pi05_tiny", NOTHING, jax_checkpoint, CheckpointError, "convert_jax_model_to_pytorch"),
         ("pi05_tiny", NOTHING, truncate, CheckpointError, "does not fit openpi's train config"),
-        ("pi05_tiny", NOTHING, other_weights, CheckpointError, "head.bias"),
+        ("pi05_tiny", NOTHING, other_weights, CheckpointError, "Missing key"),
         (
             "pi05_tiny",
             NOTHING,
