@@ -131,7 +131,7 @@ def words(network: Any) -> str:
     if torch.cuda.is_available():
         return f"π0.5's shapes in bfloat16 on {torch.cuda.get_device_name()}"
     assert network.shapes == SMALL
-    return f"π0.5's shapes scaled down, 1 CPU thread"
+    return "π0.5's shapes scaled down, 1 CPU thread"
 
 
 def tell(what: str, ours: str, peer: str, found: Ratio) -> None:
