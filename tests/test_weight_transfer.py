@@ -6,6 +6,7 @@ import gc
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_flow import TinyFlow
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rt.errors import CheckpointError
@@ -128,10 +130,17 @@ def test_of_a_shared_tensor_one_name_will_do(tmp_path: Path) -> None:
 # --- into a policy that runs
 
 
-def test_a_running_policy_goes_on_with_new_weights_where_the_old_ones_were() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_running_policy_goes_on_with_new_weights_where_the_old_ones_were(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    # Traced as ever; only the generated code, which takes a C++ compiler half a minute, is spared.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()  # another test's graphs
+
     def flow(seed: int) -> FlowPolicy:
         torch.manual_seed(seed)
-        policy = FlowPolicy({"flow": TinyFlow().eval()}, seed=0)
+        policy = FlowPolicy({"flow": TinyFlow().eval()}, seed=0, compile=compiled)
         policy.freeze_all_model_params()
         return policy
 
@@ -148,10 +157,13 @@ def test_a_running_policy_goes_on_with_new_weights_where_the_old_ones_were() -> 
     before = chunks(old)
     addresses = [value.data_ptr() for value in network(old).state_dict().values()]
     load_weights(network(old), network(new).state_dict(), "new")
+    counters.clear()
     assert [value.data_ptr() for value in network(old).state_dict().values()] == addresses
     assert not any(p.requires_grad for p in network(old).parameters())
+    went_on = chunks(old)
+    assert not counters["stats"]  # nothing was compiled again
     chunks(new)  # both have now drawn the same noise
-    np.testing.assert_array_equal(chunks(old), after := chunks(new))
+    np.testing.assert_array_equal(went_on, after := chunks(new))
     assert not np.array_equal(before, after)
 
 
