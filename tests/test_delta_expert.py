@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefix_transformer import PrefixTransformer
 from torch import Tensor, nn
 
 from rt.errors import ConfigError, PolicyError
+from rt.infer import build_policy
 from rt.infer.delta_expert import (
     ActionContextEncoder,
     DeltaExpert,
@@ -290,6 +292,7 @@ def test_only_the_expert_and_its_encoder_learn(correction: Any) -> None:
     torch.autograd.backward(loss)
     assert parts["loss"] == pytest.approx(loss.item())
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert learning == {name for name, p in network.named_parameters() if p.requires_grad}
     assert {name.rpartition(".")[0] for name in learning} == {
         "delta.encoder.rows.0",
         "delta.encoder.rows.2",
@@ -378,3 +381,38 @@ def test_an_expert_of_another_shape_is_refused() -> None:
 def test_a_policy_without_its_delta_component_is_refused() -> None:
     with pytest.raises(PolicyError, match=r"components flow, .* got flow \(Steps\)"):
         DeltaFlowPolicy({"flow": Steps()})
+
+
+# --- what is shipped
+
+
+def test_the_yaml_takes_a_flow_policys_keywords_and_no_other() -> None:
+    assert inspect.signature(DeltaFlowPolicy) == inspect.signature(FlowPolicy)
+
+
+def test_the_shipped_expert_follows_whichever_way_is_under_way() -> None:
+    """In a scene of neither training: told five rows of the demonstrator's way round the post, the
+    policy goes on with that one, left or right."""
+    pytest.importorskip("mujoco", reason="needs the extra: pip install 'rt[sim]'")
+    pytest.importorskip("cv2", reason="needs the extra: pip install 'rt[sim]'")
+    from rt.robots.sim.demos import RIGHT_ARM, Planner
+    from rt.robots.sim.painter import Painter
+    from rt.robots.sim.world import World
+
+    policy: Any = build_policy(POLICY)
+    stats = POLICY.parents[1] / "flow_demo" / "norm_stats.json"
+    normalizer = Normalizer.load(stats, 24, 24)
+    world, planner, painter = World(6_000_000), Planner(), Painter(320, 240)
+    start, row, chunks = world.position, 8, []
+    for side in (-1, 1):
+        plan = planner.plan(start, world.target, world.post, side, row + 50)
+        world.place(plan[row - 1])
+        seen: dict[str, Any] = {"proprio": world.position[None].astype(np.float32)}
+        for camera in ("head", "left", "right"):
+            seen[camera] = np.empty((1, 3, 240, 320), np.uint8)
+            painter.paint(world, camera, seen[camera][0])
+        seen["action_context"] = plan[row : row + policy.action_context_size].astype(np.float32)
+        chunks.append(policy.predict(seen, normalizer)[:, RIGHT_ARM])
+        error = np.degrees(chunks[-1] - plan[row:, RIGHT_ARM])
+        assert np.sqrt(np.square(error).mean()) < 1.5
+    assert np.degrees(np.abs(chunks[0] - chunks[1])).max() > 10.0
