@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from broken_flow import FAULTS
 from config_folder import load
-from launched import ROOT, Launched, run_module, segments, unique_session
+from launched import ROOT, Launched, run_module, segments, unique_session, until
 from tiny_flow import TinyFlow
 
 from rt.child import Status
 from rt.errors import ConfigError, PolicyError, RtError
+from rt.infer.denoising import guided_denoise, prefix_denoise
 from rt.infer.inpainting import guided_action_chunk_inference
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy, random_observation
@@ -97,13 +99,13 @@ def test_a_network_that_hides_another_h_or_a_is_refused_with_both(
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ("too short", r"(40, 24), expected (50, 24)"),
-        ("too narrow", r"(50, 23), expected (50, 24)"),
-        ("a batch", r"(1, 50, 24), expected (50, 24)"),
+        ("too short", "(40, 24), expected (50, 24)"),
+        ("too narrow", "(50, 23), expected (50, 24)"),
+        ("a batch", "(1, 50, 24), expected (50, 24)"),
         ("whole numbers", "dtype int64, expected float32"),
-        ("a list", "a chunk of list, expected"),
-        ("a tensor", "a chunk of torch."),
-        ("nothing", "a chunk of NoneType, expected"),
+        ("a list", "a chunk of list, expected (50, 24)"),
+        ("a tensor", "a chunk of Tensor, expected (50, 24)"),
+        ("nothing", "a chunk of NoneType, expected (50, 24)"),
     ],
 )
 def test_a_chunk_of_another_shape_dtype_or_kind_is_refused(
@@ -113,6 +115,54 @@ def test_a_chunk_of_another_shape_dtype_or_kind_is_refused(
     sentence = refusal(path)
     assert told in sentence
     assert sentence.startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("fault", "got"),
+    [
+        ("one joint more", "(1, 50, 25) torch.float32"),
+        ("one row", "(1, 1, 24) torch.float32"),  # these two would be broadcast unseen
+        ("no batch", "(50, 24) torch.float32"),
+        ("whole numbers", "(1, 50, 24) torch.int32"),
+        ("a tuple", "tuple"),
+        ("an array", "ndarray"),
+    ],
+)
+def test_a_velocity_of_another_shape_dtype_or_kind_is_refused(
+    write_policy: WritePolicy, fault: str, got: str
+) -> None:
+    sentence = refusal(write_policy({"fault": fault}))
+    assert sentence.endswith(f"must be a tensor (1, 50, 24) of floats, like x, got {got}")
+
+
+@pytest.mark.parametrize("fault", ["one joint more", "one row", "whole numbers", "a tuple"])
+@pytest.mark.parametrize("guide", ["none", "vjp", "identity", "prefix"])
+def test_denoising_refuses_such_a_velocity_guided_or_not(fault: str, guide: str) -> None:
+    def velocity(x: torch.Tensor, tau: torch.Tensor) -> Any:
+        return FAULTS[fault](x)
+
+    noise, more = torch.zeros(1, 6, 2), {"leftover": torch.ones(6, 2), "weights": torch.ones(6)}
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "none": lambda: guided_denoise(velocity, noise, 5),
+        "vjp": lambda: guided_denoise(velocity, noise, 5, **more),
+        "identity": lambda: guided_denoise(velocity, noise, 5, **more, vjp=False),
+        "prefix": lambda: prefix_denoise(velocity, noise, 5, **more),
+    }
+    with pytest.raises(PolicyError, match=r"velocity must be a tensor \(1, 6, 2\) of floats"):
+        ways[guide]()
+
+
+def test_a_velocity_of_more_precision_than_x_is_cast(write_policy: WritePolicy) -> None:
+    opened(write_policy({"fault": "double"}))
+
+
+@pytest.mark.parametrize("mode", ["sequential", "rtc"])
+def test_a_network_that_hides_another_state_dim_is_refused_with_both(
+    write_policy: WritePolicy, mode: str
+) -> None:
+    sentence = refusal(write_policy({"states": 23}), "--inference_algorithm", mode)
+    assert "state_dim is 23" in sentence
+    assert "a state of 24" in sentence
 
 
 @pytest.mark.parametrize("given", ["policy", "runtime"])
@@ -232,5 +282,7 @@ def test_nan_in_a_run_is_dropped_counted_and_explained_while_control_holds(
         (inference,) = (p for p in seen["processes"] if p["name"] == "inference")
         assert inference["state"] == "ready"
         assert inference["detail"] == "the policy gave a chunk that is not finite"
+        told = "hold expired: the policy gave a chunk that is not finite"
+        until("the status line", lambda: told in run.output)
         assert run.stop() == 0, run.output
         run.nothing_left()

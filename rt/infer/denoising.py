@@ -13,6 +13,7 @@ are the leftover's, at tau = 1, from the first step on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +120,18 @@ def prefix_step(
 ) -> Tensor:
     """x (B, H, A) one step of `length` () further, but for the rows `frozen` (H, 1)."""
     rows = tau[:, None].expand(x.shape[:2]).masked_fill(frozen[:, 0], 1)
-    return torch.where(frozen, x, x + length * velocity(x, rows).to(x.dtype))
+    return torch.where(frozen, x, x + length * _like(velocity(x, rows), x))
+
+
+def _like(v: Any, x: Tensor) -> Tensor:
+    """What a network answered, in x's dtype. Raises PolicyError for no floats of x's shape, some of
+    which would be broadcast unseen."""
+    if not isinstance(v, Tensor) or v.shape != x.shape or not v.is_floating_point():
+        got = f"{tuple(v.shape)} {v.dtype}" if isinstance(v, Tensor) else type(v).__name__
+        raise PolicyError(
+            f"the network's velocity must be a tensor {tuple(x.shape)} of floats, like x, got {got}"
+        )
+    return v.to(x.dtype)
 
 
 def _time(noise: Tensor, tau: float) -> Tensor:
@@ -168,11 +180,11 @@ def velocity_and_pull(
     network may answer in another dtype than x's: v is x's.
     """
     if target is None or mask is None:
-        return velocity(x, tau).to(x.dtype), None
+        return _like(velocity(x, tau), x), None
     rest = (1 - tau)[:, None, None]
 
     def clean(x: Tensor) -> tuple[Tensor, Tensor]:
-        v = velocity(x, tau).to(x.dtype)
+        v = _like(velocity(x, tau), x)
         return x + rest * v, v
 
     if not vjp:

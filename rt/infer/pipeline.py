@@ -150,7 +150,7 @@ class Pipeline:
 
     def _problem_with(self, actions: Chunk, *, finite: bool = True) -> str:
         if not isinstance(actions, np.ndarray) or actions.shape != self._shape:
-            got = getattr(actions, "shape", type(actions).__name__)
+            got = actions.shape if isinstance(actions, np.ndarray) else type(actions).__name__
             return (
                 f"the policy gave a chunk of {got}, expected {self._shape} "
                 "(action_chunk_size, action_dim of the runtime params)"

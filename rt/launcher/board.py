@@ -6,6 +6,7 @@ import time
 
 from rt.launcher.console import Console, status_line, summary
 from rt.launcher.supervisor import Supervisor
+from rt.records import text
 from rt.snapshot import Snapshots
 from rt.statistics import TickStatistics
 
@@ -42,7 +43,8 @@ class Board:
         self._statistics.update()
         chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
         self._inference.read_latest(self._status)
-        line = status_line(self._statistics, chunk, int(self._status["dropped"]))
+        dropped, why = int(self._status["dropped"]), text(self._status["detail"])
+        line = status_line(self._statistics, chunk, dropped, why)
         self._console.show(line, time.monotonic())
 
     def close(self) -> None:

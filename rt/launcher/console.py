@@ -63,13 +63,18 @@ def progress(name: str, state: str, share: float, detail: str) -> str:
     return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}" + (f": {detail}" if detail else "")
 
 
-def status_line(statistics: TickStatistics, chunk: Any, dropped: int) -> str:
-    """Tick rate, p99 wake error, overruns, holds, chunk id, delay d, leftover."""
+def status_line(statistics: TickStatistics, chunk: Any, dropped: int, why: str) -> str:
+    """Tick rate, p99 wake error, overruns, holds, chunk id, delay d, leftover.
+
+    why: what inference waits for, or what was wrong with its last chunk; told while control holds.
+    """
     record = statistics.last
     if record is None:
         return "waiting for the first tick"
     phase, hold = Phase(int(record["phase"])), Hold(int(record["hold"]))
     what = phase.name.lower() if not hold else f"hold {hold.name.lower()}"
+    if hold and why:
+        what += f": {why}"
     parts = [
         f"tick {int(record['tick'])}",
         f"{statistics.rate_hz:.1f} Hz",

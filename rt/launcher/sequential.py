@@ -68,7 +68,9 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                     if time.monotonic() - looked > LOOK_S:
                         looked = time.monotonic()
                         inference.count(pipeline.late, pipeline.dropped)
-                        inference.beat()
+                        # Not shown: the status line tells it.
+                        why = pipeline.observer.waiting_for or pipeline.problem
+                        Status.write(inference, "ready", detail=why)
                         for line in supervisor.watch():
                             console.say(line)
                         board.look()

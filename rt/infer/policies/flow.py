@@ -111,11 +111,13 @@ class FlowPolicy:
         if "prev_action" not in input_data:
             return self.predict(input_data, data_normalization_interface)
         leftover = np.asarray(input_data["prev_action"], np.float32)
-        if leftover.shape != (H, A) or "est_delay" not in input_data:
+        if leftover.shape != (H, A):
             raise PolicyError(
-                f"guided inference needs prev_action of shape {(H, A)} and est_delay, got "
-                f"{leftover.shape} and est_delay = {input_data.get('est_delay')}"
+                f"prev_action must be {(H, A)}, the network's action_horizon and action_dim, got "
+                f"{leftover.shape}: make the runtime params' action_chunk_size and action_dim agree"
             )
+        if "est_delay" not in input_data:
+            raise PolicyError("prev_action needs est_delay, d in rows, got est_delay = None")
         options = _options(input_data)
         weights = compute_guided_prefix_weights(
             input_data["est_delay"],
@@ -154,6 +156,12 @@ class FlowPolicy:
         weights: Weights | None,
     ) -> Chunk:
         state = np.asarray(input_data["proprio"], np.float32)[-1]
+        state_dim = getattr(self._network, "state_dim", len(state))
+        if len(state) != state_dim:
+            raise PolicyError(
+                f"the network's state_dim is {state_dim}, but it got a state of {len(state)}: make "
+                "the runtime params' proprio_state_dim agree with it"
+            )
         normalizer = (getattr(self._network, "normalizer", None) or normalizer).anchored(state)
         options = _options(input_data)
         if options.prefix and leftover is not None and "prefix" not in self.modes:
