@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,9 @@ def test_a_policy_that_is_no_flow_is_refused(copied: Path, policy_yaml: WriteYam
         build_policy(policy_yaml(copied))
 
 
+@pytest.mark.skipif(
+    not version("lerobot").startswith("0.4"), reason="this lerobot has pi0 and pi0.5"
+)
 @pytest.mark.parametrize("family", ["pi0", "pi05"])
 def test_pi_policies_name_the_lerobot_that_they_need(
     family: str, copied: Path, policy_yaml: WriteYaml

@@ -14,11 +14,13 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.processor import PolicyAction, PolicyProcessorPipeline
 from lerobot.processor.converters import policy_action_to_transition, transition_to_policy_action
 from tiny_smolvla import ACTION_DIM, FEATURES, HORIZON, MODEL_DIM, STATE_DIM, STATISTICS
+from transformers import DynamicCache
 
 from rt.infer import build_policy
 from rt.infer.denoising import guided_denoise
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
+from rt.infer.policies import lerobot_policy
 from rt.infer.policy import GuidanceOptions
 
 STEPS, DELAY, EXECUTED = 5, 3, 2
@@ -53,9 +55,11 @@ def batched(network: Any) -> dict[str, Any]:
     return tensors | {"prompt": "reach the red cube"}
 
 
-def by_lerobot(checkpoint: Path, seen: dict[str, Any], noise: torch.Tensor) -> Any:
+def by_lerobot(
+    policy_class: Any, checkpoint: Path, seen: dict[str, Any], noise: torch.Tensor
+) -> Any:
     """The chunk (H, A) of lerobot alone: its processors, its sampler, its units."""
-    policy = SmolVLAPolicy.from_pretrained(checkpoint)
+    policy = policy_class.from_pretrained(checkpoint)
     pre = PolicyProcessorPipeline.from_pretrained(checkpoint, "policy_preprocessor.json")
     post = PolicyProcessorPipeline[PolicyAction, PolicyAction].from_pretrained(
         checkpoint,
@@ -63,6 +67,9 @@ def by_lerobot(checkpoint: Path, seen: dict[str, Any], noise: torch.Tensor) -> A
         to_transition=policy_action_to_transition,
         to_output=transition_to_policy_action,
     )
+    for step in post.steps:
+        if hasattr(step, "relative_step"):  # from lerobot 0.5 on; its loaders leave it to us
+            step.relative_step = next(s for s in pre.steps if hasattr(s, "exclude_joints"))
     images = {
         feature: torch.from_numpy(seen[name][-1]).float() / 255
         for name, feature in zip(("head", "hand"), FEATURES, strict=True)
@@ -77,7 +84,8 @@ def test_an_unguided_chunk_is_lerobots_own(checkpoint: Path, policy_yaml: WriteY
     noise = torch.randn(1, HORIZON, MODEL_DIM, generator=torch.Generator().manual_seed(0))
     ours = policy.predict(observation(), NOT_USED)
     assert ours.shape == (HORIZON, ACTION_DIM)
-    np.testing.assert_allclose(ours, by_lerobot(checkpoint, observation(), noise), atol=2e-5)
+    theirs = by_lerobot(SmolVLAPolicy, checkpoint, observation(), noise)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 def test_the_vlm_runs_once_a_chunk_and_the_expert_once_a_step(
@@ -146,6 +154,19 @@ def test_denoising_leaves_the_prefix_as_it_is(checkpoint: Path, policy_yaml: Wri
     torch.func.vjp(lambda x: network.velocity(context, x, torch.full((1,), 0.6)), x)
     torch.testing.assert_close(context, before, rtol=0, atol=0)
     torch.testing.assert_close(network.velocity(context, x, torch.zeros(1)), first)
+
+
+def test_a_cache_of_transformers_is_kept_as_tensors_that_never_grow() -> None:
+    cache = DynamicCache()  # what lerobot from 0.5 on hands its denoising step, and appends to
+    layers = [tuple(torch.randn(2, 1, 1, 4, 2)) for _ in range(2)]
+    for index, (keys, values) in enumerate(layers):
+        cache.update(keys, values, index)
+    plain = lerobot_policy._plain(cache)
+    for _ in range(2):
+        fresh = lerobot_policy._cache(plain)
+        assert fresh.get_seq_length() == 4
+        fresh.update(*(torch.randn(1, 1, 3, 2) for _ in range(2)), 0)
+    torch.testing.assert_close(plain, layers, rtol=0, atol=0)
 
 
 def test_the_prompt_is_read_and_the_default_stands_in_for_it(

@@ -95,7 +95,7 @@ class LeRobotModel(nn.Module):
 
     def velocity(self, context: dict[str, Any], x: Tensor, tau: Tensor) -> Tensor:
         """(B, H, model_action_dim): dx/dtau at `x` and `tau` (B,)."""
-        cache = _fresh(context["past_key_values"])
+        cache = _cache(context["past_key_values"])
         inputs = context | {"past_key_values": cache, "x_t": x, "timestep": 1 - tau}
         v: Tensor = self._denoise_step(**inputs)
         return -v
@@ -111,15 +111,17 @@ class LeRobotModel(nn.Module):
 
 
 def _plain(cache: Any) -> Any:
-    """A transformers cache as [(keys, values), …]; lerobot 0.4's own is a plain dict already."""
+    """The prefix's keys and values as tensors alone, which a CUDA graph can be given.
+
+    lerobot 0.4 keeps them in a dict, newer ones in a cache of transformers."""
     if hasattr(cache, "layers"):
         return [(layer.keys, layer.values) for layer in cache.layers]
     return cache
 
 
-def _fresh(plain: Any) -> Any:
-    """The cache again. A new one for every step: lerobot from 0.5 on appends to what it is given,
-    which would leave one step's gradients in the next."""
+def _cache(plain: Any) -> Any:
+    """What lerobot's denoising step takes. A cache is made anew for every step, because the step
+    appends to it; a dict it only reads."""
     if isinstance(plain, dict):
         return plain
     cache = import_module("transformers").DynamicCache()
