@@ -78,7 +78,7 @@ def test_a_wrong_param_is_told_before_anything_is_loaded(tmp_path: Path) -> None
 
 
 class Sampler(nn.Module):
-    """lerobot's names and time: t from 1 (noise) to 0, x + dt · v with dt < 0, v = noise − action."""
+    """lerobot's names and time: t from 1 (noise) to 0, dt < 0, v = noise − action."""
 
     def __init__(self) -> None:
         super().__init__()
