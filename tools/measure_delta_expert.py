@@ -33,7 +33,7 @@ REPLAN_ROWS = 10  # s
 DELAY_ROWS = 4  # d
 RAMP_LAG_ROWS = 1.5  # a Planner's plan starts from rest, and is so much later than one under way
 FIRST_ROW = 5  # of those where that lag is over
-SCENE_SEED = 5_000_000  # and up, of worlds that nothing was trained on
+SCENE_SEED = 7_000_000  # and up, of worlds that nothing was trained on
 SIDES: tuple[Side, Side] = (-1, 1)
 
 Actions = NDArray[np.float64]
