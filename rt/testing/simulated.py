@@ -21,7 +21,7 @@ from rt.infer.modes import Mode, open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import Policy
 from rt.infer.rtc import Plan, Record
-from rt.records import COMMAND, Order, chunk_dtype, tick_dtype
+from rt.records import COMMAND, Hold, Order, chunk_dtype, tick_dtype
 from rt.session import Session
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
 
@@ -166,6 +166,8 @@ class SimulatedRun:
         record = self.ticks[-1].copy()
         record["tick"], record["t_due"], record["t_wake"] = tick
         self.robot.read(record["state"])
+        if self.chunks and int(self.chunks[-1]["first_tick"]) == tick.k:  # it ends a hold
+            record["hold"], record["chunk"] = Hold.NONE, len(self.chunks) - 1
         return record
 
     def _infer(self, record: Record) -> bool:

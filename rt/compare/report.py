@@ -1,0 +1,101 @@
+"""The results as CSV, as a table and as a plot."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from rt.compare.metrics import Estimate
+from rt.compare.points import VARIANTS, Result
+
+MEASURES = {
+    "success": "success",
+    "seam_jump": "largest seam jump [m/s]",
+    "second_difference": "largest second difference [m/s]",
+    "rows_to_goal": "rows to the goal",
+}
+COLOURS = {
+    "sequential": "0.55",
+    "naive": "tab:red",
+    "blend": "tab:brown",
+    "temporal_ensembling": "tab:orange",
+    "rtc": "tab:blue",
+    "rtc_hard_mask": "tab:cyan",
+    "rtc_identity": "tab:purple",
+    "prefix": "tab:green",
+}
+DASHED = ("rtc_hard_mask", "rtc_identity")
+HAS_MATPLOTLIB = find_spec("matplotlib") is not None
+
+
+def write_csv(results: Iterable[Result], path: Path) -> None:
+    """One line a point; each measure with the ends of its 95 % interval."""
+    header = ["mode", "delay", "episodes", "seed"]
+    header += [name + end for name in MEASURES for end in ("", "_low", "_high")] + ["touched"]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for result in results:
+            values = [value for name in MEASURES for value in getattr(result, name)]
+            numbers = [f"{value:.4f}" for value in (*values, result.touched)]
+            writer.writerow([*result.point, *numbers])
+
+
+def table(results: list[Result]) -> str:
+    """Success and seam jump, a line for each mode, a column for each delay."""
+    delays = sorted({result.point.delay for result in results})
+    lines = []
+    for name in ("success", "seam_jump", "second_difference"):
+        head = "".join(f"{f'd={delay}':>7}" for delay in delays)
+        lines += [f"{MEASURES[name]:<32}{head}"]
+        for mode in VARIANTS:
+            found = {r.point.delay: getattr(r, name).mean for r in results if r.point.mode == mode}
+            if found:
+                cells = (f"{found[d]:>7.2f}" if d in found else " " * 7 for d in delays)
+                lines.append(f"  {mode:<30}" + "".join(cells))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(results: list[Result], path: Path) -> None:
+    """Three panels over the delay, intervals shaded. Needs matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams |= {"svg.hashsalt": "rt", "svg.fonttype": "none"}  # the same each time, and small
+    import matplotlib.pyplot as plt
+
+    names = ("success", "seam_jump", "second_difference")
+    figure, panels = plt.subplots(1, len(names), figsize=(13, 4.6), layout="constrained")
+    for panel, name in zip(panels, names, strict=True):
+        for mode in VARIANTS:
+            found = sorted(
+                (r.point.delay, getattr(r, name)) for r in results if r.point.mode == mode
+            )
+            if found:
+                _draw(panel, mode, found)
+        panel.set_title(MEASURES[name], loc="left", fontsize=10)
+        panel.set_xlabel("delay d [rows]")
+        panel.grid(alpha=0.3)
+        panel.set_ylim(0)
+    panels[0].set_ylim(0, 1)
+    first = results[0].point
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
+    figure.suptitle(
+        f"A point robot past an obstacle, H = 16, s ≥ 4, {first.episodes} episodes a point, "
+        "95 % intervals",
+        fontsize=11,
+    )
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _draw(panel: object, mode: str, found: list[tuple[int, Estimate]]) -> None:
+    delays = [delay for delay, _ in found]
+    mean, low, high = zip(*(estimate for _, estimate in found), strict=True)
+    style = "--" if mode in DASHED else "-"
+    label = mode.replace("_", " ")
+    panel.plot(delays, mean, style, marker="o", ms=3, color=COLOURS[mode], label=label)  # type: ignore[attr-defined]
+    panel.fill_between(delays, low, high, color=COLOURS[mode], alpha=0.12, lw=0)  # type: ignore[attr-defined]

@@ -1,0 +1,224 @@
+"""`python -m rt.compare`: a run end to end, and what its figures rest on."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rt.compare.__main__ import main, points
+from rt.compare.__main__ import parse as parse_options
+from rt.compare.fleet import STANDING, Fleet, FleetNetwork
+from rt.compare.metrics import average, largest_jump, largest_second_difference, wilson
+from rt.compare.network import PointNetwork
+from rt.compare.points import VARIANTS, Point
+from rt.compare.run import run_point
+from rt.compare.world import EPISODE_ROWS, GUST_M_S, MAX_SPEED, RADIUS_M, ROW_S, World
+from rt.errors import ConfigError
+from rt.infer.denoising import guided_denoise
+from rt.infer.normalization import Affine, Normalizer
+from rt.session import session_names
+from rt.testing import FakeClock, SimulatedRun, config
+
+STILL_AIR = "rt.compare.world.GUST_M_S"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the command's processes: so small a network only waits for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def calm(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Three episodes without gusts."""
+    monkeypatch.setattr(STILL_AIR, 0.0)
+    world = World(3, seed=7)
+    world.position[:] = [[-1.0, 0.0], [-1.0, 0.9], [0.0, 0.9]]
+    world.obstacle[:] = 0.0
+    world.goal[:] = [[1.0, 0.0], [1.0, 0.9], [0.0, -0.9]]
+    return world
+
+
+def test_a_robot_goes_where_its_velocity_says_and_no_faster_than_it_can(calm: World) -> None:
+    calm.step(np.array([[0.5, 0.0], [0.0, -0.25], [9.0, 0.0]]))
+    expected = [[-1 + 0.5 * ROW_S, 0], [-1, 0.9 - 0.25 * ROW_S], [MAX_SPEED * ROW_S, 0.9]]
+    np.testing.assert_allclose(calm.position, expected)
+    np.testing.assert_allclose(calm.velocity[2], [MAX_SPEED, 0])
+
+
+def test_touching_the_obstacle_ends_an_episode_and_reaching_the_goal_another(calm: World) -> None:
+    while not calm.over.all():
+        calm.step(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]))
+    np.testing.assert_array_equal(calm.touched, [True, False, False])
+    np.testing.assert_array_equal(calm.reached, [False, True, False])
+    assert calm.rows[2] == EPISODE_ROWS  # it never moved: out of time
+    assert calm.rows[0] == math.ceil((1 - RADIUS_M) / ROW_S + 1e-9)
+    gap = np.hypot(*calm.position[0])
+    assert RADIUS_M - ROW_S < gap < RADIUS_M  # it stays where it touched
+
+
+def test_gusts_push_and_are_the_same_whatever_the_robot_does() -> None:
+    one, other = World(200, seed=3), World(200, seed=3)
+    start = one.position.copy()
+    one.step(np.zeros((200, 2)))
+    other.step(np.full((200, 2), 0.5))
+    pushed = one.position - start
+    assert 0.5 < pushed.std() / (ROW_S * GUST_M_S) < 1.5
+    np.testing.assert_allclose(other.position - one.position, ROW_S * 0.5)
+
+
+def test_wilson_is_the_published_interval() -> None:
+    # Newcombe 1998, table I: 81 of 263, method 3.
+    np.testing.assert_allclose(wilson(81, 263), [81 / 263, 0.2553, 0.3662], atol=5e-5)
+    assert wilson(0, 10).low == 0
+    assert wilson(10, 10).high == pytest.approx(1)
+    assert wilson(0, 0)[1:] == (0, 1)
+
+
+def test_an_average_has_the_normal_interval() -> None:
+    mean, low, high = average(np.array([0.0, 2.0] * 50))
+    assert mean == 1
+    assert high - mean == pytest.approx(1.96 * 1 / 10, abs=1e-3)
+    assert mean - low == pytest.approx(high - mean)
+    assert math.isnan(average(np.array([])).mean)
+
+
+def test_jumps_and_bends_of_a_hand_made_trajectory() -> None:
+    x = np.array([0, 0.1, 0.5, 0.6, 0.7, 0.7, 5.0])
+    velocities = np.stack([x, np.zeros_like(x)], axis=1)[:, None]  # (T, 1, 2)
+    going = np.array([[True]] * 6 + [[False]])  # over before it would leap
+    seam = np.array([True, False, False, True, False, False, True])
+    everywhere = np.ones(7, np.bool_)
+    assert largest_jump(velocities, going, everywhere) == pytest.approx(0.4)
+    assert largest_jump(velocities, going, seam) == pytest.approx(0.1)  # into row 3 alone
+    assert largest_jump(velocities, going, ~everywhere) == 0
+    assert largest_second_difference(velocities, going) == pytest.approx(0.3)
+
+
+def test_a_fleet_stands_in_the_ticks_that_never_happened(calm: World) -> None:
+    clock = FakeClock()
+    row_ns = round(ROW_S * 1e9)
+    fleet = Fleet(calm, clock, row_ns)
+    velocity = np.zeros(6)
+    fleet.read(velocity)
+    fleet.send(np.zeros(6))  # before its first real command the world waits
+    clock.advance(5 * row_ns)
+    fleet.read(velocity)
+    assert calm.row == 0
+    fleet.tick = 8
+    fleet.send(np.full(6, 0.5))
+    clock.advance(3 * row_ns)
+    fleet.read(velocity)
+    assert fleet.row_ticks == [8, STANDING, STANDING]
+    np.testing.assert_array_equal(fleet.velocities[:3, 0, 0], [0.5, 0, 0])
+    np.testing.assert_array_equal(velocity, np.zeros(6))
+
+
+def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
+    torch.manual_seed(0)
+    network = PointNetwork(state_dim=6, action_dim=2, action_horizon=16, width=8, depth=1)
+    world, stats = World(3, seed=1), Normalizer(Affine(np.zeros(6), np.ones(6)), Affine(*np.eye(2)))
+    fleet = FleetNetwork(network, stats, world)
+    context = fleet.encode({"proprio": torch.randn(1, 1, 6)})
+    noise, leftover = torch.randn(2, 1, 16, 6)
+    weights = torch.linspace(1, 0, 16)
+    together = guided_denoise(
+        lambda x, tau: fleet.velocity(context, x, tau), noise, 5, leftover=leftover, weights=weights
+    )
+    for episode in range(3):
+        joints = slice(2 * episode, 2 * episode + 2)
+        alone = guided_denoise(
+            lambda x, tau, e=episode: network.velocity(context[e : e + 1], x, tau),
+            noise[..., joints],
+            5,
+            leftover=leftover[..., joints],
+            weights=weights,
+        )
+        torch.testing.assert_close(together[..., joints], alone)
+
+
+@pytest.mark.parametrize("mode", VARIANTS)
+@pytest.mark.parametrize("delay", [0, 8])
+def test_every_mode_runs_at_the_delay_that_was_asked(mode: str, delay: int) -> None:
+    result = run_point(Point(mode, delay, episodes=8, seed=0))  # checks the counted delays itself
+    assert result.success.mean + result.touched <= 1
+    assert result.second_difference.mean > 0
+    assert not [name for name in session_names() if name.startswith(f"fake-{os.getpid()}-")]
+
+
+def test_an_instant_run_plans_s_min_rows_apart_and_uses_each_plan_at_once() -> None:
+    with SimulatedRun(config(min_num_actions_executed=4), delay=lambda n: 0, instant=True) as run:
+        while not run.chunks:
+            run.tick()
+        run.tick(13)
+    assert [plan.cold for plan in run.plans] == [True, False, False, False]
+    begin = int(run.chunks[0]["first_tick"])
+    assert [plan.obs_tick - begin for plan in run.plans[1:]] == [4, 8, 12]
+    assert [(plan.s, plan.d) for plan in run.plans[1:]] == [(4, 2), (4, 0), (4, 0)]
+    rows = [int(tick["row"]) for tick in run.ticks if int(tick["tick"]) >= begin]
+    assert rows == [0, 1, 2, 3] * 3 + [0]
+
+
+def test_a_seed_repeats_exactly_and_another_differs() -> None:
+    first, again = (run_point(Point("rtc", 4, 16, seed=5)) for _ in range(2))
+    assert first == again
+    assert run_point(Point("rtc", 4, 16, seed=6))[1:] != first[1:]
+
+
+def test_the_command_writes_one_line_a_point_and_a_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["--episodes", "8", "--delays", "0,6", "--modes", "naive,rtc"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rt.compare", *arguments, "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 points" in done.stderr
+    with (tmp_path / "compare.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    found = [(line["mode"], line["delay"]) for line in lines]
+    assert found == [("naive", "0"), ("naive", "6"), ("rtc", "0"), ("rtc", "6")]
+    for line in lines:
+        assert float(line["success_low"]) <= float(line["success"]) <= float(line["success_high"])
+    assert "</svg>" in (tmp_path / "compare.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--episodes", "0"], "--episodes: expected a whole number from 1 to"),
+        (["--episodes", "many"], "'many'"),
+        (["--delays", "4-9"], "none above H/2 = 8, got '4-9'"),
+        (["--delays", "5-2"], "'5-2'"),
+        (["--delays", ""], "--delays: expected rows like"),
+        (["--modes", "naive,rct"], "did you mean 'rtc'?"),
+        (["--seed", "-1"], "--seed: expected a whole number from 0"),
+        (["--out", "/dev/null/x"], "--out: expected a folder"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_before_anything_runs(arguments: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        main(arguments)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_delays_and_modes_make_the_points() -> None:
+    todo = points(parse_options(["--delays", "0-2,1,6", "--modes", "rtc,naive"]))
+    assert {p.mode for p in todo} == {"naive", "rtc"}
+    assert [p.delay for p in todo if p.mode == "rtc"] == [0, 1, 2, 6]
+    assert len(todo) == 8
+    assert todo[0].episodes == 1024
