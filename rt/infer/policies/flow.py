@@ -7,6 +7,7 @@ The network is one module with
 and, optionally,
     model_action_dim                 the width of x and v in place of A, which it is not less than:
                                      what is beyond A is padding, which nothing pulls
+    action_dtype                     torch.dtype of x; else that of the network's first parameter
     row_times                        True: velocity also takes tau (B, H), one time for each row.
                                      It was trained with clean prefixes: the mode `prefix` will do
     normalizer                       a Normalizer of its own, used in place of the runtime's
@@ -74,7 +75,8 @@ class FlowPolicy:
         self.modes = tuple(m for m in get_args(Algorithm) if clean_prefix or m != "prefix")
         floats = (p for p in self._network.parameters() if p.is_floating_point())
         weight = next(floats, torch.zeros(()))
-        self._device, self._dtype = weight.device, weight.dtype
+        self._device = weight.device
+        self._dtype = getattr(self._network, "action_dtype", weight.dtype)
         self._stopwatch = Stopwatch(self._device)
         self._generator = torch.Generator(self._device)
         if seed is None:

@@ -77,6 +77,7 @@ class OpenPiNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.action_dim, self.action_horizon = action_dim, action_horizon
+        self.action_dtype = torch.float32  # its actions and action layers, whatever the rest is
         self.state_dim = action_dim if state_dim is None else state_dim
         self.num_inference_steps = num_inference_steps
         self._camera_map = CAMERA_MAP if camera_map is None else camera_map
@@ -204,5 +205,3 @@ class OpenPiPolicy(FlowPolicy):
             steps = (getattr(c, "num_inference_steps", 10) for c in components.values())
             num_inference_steps = next(steps, 10)
         super().__init__(components, num_inference_steps=num_inference_steps, **options)
-        # openpi's actions and its two action layers are float32, whatever the rest is.
-        self._dtype = torch.float32
