@@ -171,6 +171,17 @@ def test_an_instant_run_plans_s_min_rows_apart_and_uses_each_plan_at_once() -> N
     assert rows == [0, 1, 2, 3] * 3 + [0]
 
 
+def test_under_delay_rtc_keeps_what_naive_loses() -> None:
+    point = {
+        (mode, delay): run_point(Point(mode, delay, episodes=384, seed=1))
+        for mode in ("rtc", "naive")
+        for delay in (0, 6)
+    }
+    assert point["rtc", 6].success.mean >= 0.85 * point["rtc", 0].success.mean
+    assert point["naive", 6].success.mean <= 0.65 * point["naive", 0].success.mean
+    assert point["rtc", 6].seam_jump.mean <= 0.5 * point["naive", 6].seam_jump.mean
+
+
 def test_a_seed_repeats_exactly_and_another_differs() -> None:
     first, again = (run_point(Point("rtc", 4, 16, seed=5)) for _ in range(2))
     assert first == again
