@@ -40,19 +40,21 @@ def transformer() -> Any:
     return Pi05Shaped(SMALL)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two wait for each other at every layer: when another process has one of the cores, as on a
+    small machine it will, both ratios are that process's."""
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    torch.set_num_threads(1)
     torch._dynamo.reset()  # compiled code keeps the number of threads that it was made for
-    yield request.param
+    yield
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("network", [demo, transformer])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_guidance_costs_one_backward(  # type: ignore[no-untyped-def]
-    benchmark, threads: int, network: Any, compiled: bool
+    benchmark, network: Any, compiled: bool
 ) -> None:
     torch.manual_seed(0)
     built = network().eval().requires_grad_(False)
@@ -78,14 +80,11 @@ def test_guidance_costs_one_backward(  # type: ignore[no-untyped-def]
         found = {way.__name__: ratio(way, free, pairs=21) for way in (guided, identity)}
     for name, figures in found.items():
         report(
-            f"denoising, {network.__name__}, {'compiled' if compiled else 'eager'}, n = {STEPS}, "
-            f"{threads} thread{'s' * (threads > 1)}",
+            f"denoising, {network.__name__}, {'compiled' if compiled else 'eager'}, n = {STEPS}",
             f"{name} {figures.ours_us / 1e3:.2f} ms, unguided {figures.peer_us / 1e3:.2f} ms; "
             f"ratio {figures.median:.2f} ({figures.low:.2f} to {figures.high:.2f})",
         )
-    # Two threads wait for each other at every layer: when another process has one of the cores, as
-    # on a small machine it will, both ratios are that process's. They are reported all the same.
-    if compiled and threads == 1:
+    if compiled:
         assert found["guided"].median <= GUIDED
         assert found["identity"].median <= IDENTITY
 

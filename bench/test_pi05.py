@@ -1,4 +1,4 @@
-"""Whole chunks of a network of π0.5's shapes: on a CUDA device, and scaled down on the CPU.
+"""Whole chunks of a network of π0.5's shapes, where there is a CUDA device.
 
 A whole chunk is `predict` or `guided_inference` of the flow policy, from arrays in (pinned) memory
 to an array: the images' way to the device, SigLIP over three of them, the prefill of 968 tokens,
@@ -8,14 +8,13 @@ guided 97 ms (1.28 times), of which SigLIP 18 and prefill 44 ms (arXiv 2506.0733
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from figures import report
-from pi05_shapes import CAMERAS, PI05, SMALL, Pi05Shaped
+from pi05_shapes import CAMERAS, PI05, Pi05Shaped
 from ratio import Ratio, ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork
@@ -26,6 +25,7 @@ from rt.infer.policy import GuidanceOptions
 
 CHUNK, DENOISE = 1.28, 2.2  # budgets, as multiples of unguided
 PLAIN = Normalizer.identity()
+WHAT = "π0.5's shapes in bfloat16"
 HOW = {
     "eager": Acceleration(bf16=True),
     "compiled": Acceleration(bf16=True, compile=True),
@@ -35,32 +35,26 @@ HOW = {
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),
     pytest.mark.timeout(0),  # compiling 3 billion weights' layers takes minutes
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[Any]:
-    """On the GPU where there is one, in π0.5's own sizes."""
+def network() -> Any:
     torch.manual_seed(0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second one is often another process's
-    device, shapes = ("cuda", PI05) if torch.cuda.is_available() else ("cpu", SMALL)
-    with torch.device(device):
-        yield Pi05Shaped(shapes).eval().requires_grad_(False)
-    torch.set_num_threads(before)
+    with torch.device("cuda"):
+        return Pi05Shaped(PI05).eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("steps", [5, 10])
 def test_a_guided_chunk_beside_an_unguided_one(  # type: ignore[no-untyped-def]
     benchmark, network: Any, steps: int
 ) -> None:
-    cuda = torch.cuda.is_available()
     policy = FlowPolicy(
-        {"flow": network}, num_inference_steps=steps, compile=True, bf16=cuda, cuda_graph=cuda
+        {"flow": network}, num_inference_steps=steps, compile=True, bf16=True, cuda_graph=True
     )
     H, A = network.action_horizon, network.action_dim
-    given = observation(network, pinned=cuda)
+    given = observation(network, pinned=True)
     guide = {"prev_action": np.ones((H, A), np.float32), "est_delay": 5}
 
     def free() -> None:
@@ -71,15 +65,14 @@ def test_a_guided_chunk_beside_an_unguided_one(  # type: ignore[no-untyped-def]
 
     policy.warmup()
     benchmark.pedantic(guided, rounds=3)
-    found = ratio(guided, free, pairs=21 if cuda else 7)
+    found = ratio(guided, free, pairs=21)
     parts = ", ".join(f"{name[:-3]} {ns / 1e6:.1f} ms" for name, ns in policy.latency.items())
-    tell(f"whole chunk, {words(network)}, n = {steps}", "guided", "unguided", found)
-    report(f"of which, unguided, {words(network)}, n = {steps}", parts)
-    if cuda and steps == 5:  # the published ratio is that of n = 5
+    tell(f"whole chunk, {WHAT}, n = {steps}", "guided", "unguided", found)
+    report(f"of which, unguided, {WHAT}, n = {steps}", f"{parts}, {torch.cuda.get_device_name()}")
+    if steps == 5:  # the published ratio is that of n = 5
         assert found.median <= CHUNK
 
 
-@needs_cuda
 @pytest.mark.parametrize("steps", [5, 10])
 def test_guided_denoising_beside_unguided_and_recorded_beside_eager(  # type: ignore[no-untyped-def]
     benchmark, network: Any, steps: int
@@ -107,7 +100,7 @@ def test_guided_denoising_beside_unguided_and_recorded_beside_eager(  # type: ig
         benchmark.pedantic(guided[best], rounds=20)
         costs = {name: ratio(guided[name], free[name], pairs=11) for name in ways}
         gains = {name: ratio(guided["eager"], guided[name], pairs=11) for name in ways}
-    what = f"denoising, {words(network)}, n = {steps}"
+    what = f"denoising, {WHAT}, n = {steps}"
     for name in ways:
         tell(f"{what}, {name}", "guided", "unguided", costs[name])
         tell(f"{what}, guided", "eager", name, gains[name])
@@ -124,14 +117,6 @@ def observation(network: Any, *, pinned: bool) -> dict[str, Any]:
             frames[...] = given[name]
             given[name] = frames
     return given
-
-
-def words(network: Any) -> str:
-    """The shapes, and what they run on."""
-    if torch.cuda.is_available():
-        return f"π0.5's shapes in bfloat16 on {torch.cuda.get_device_name()}"
-    assert network.shapes == SMALL
-    return "π0.5's shapes scaled down, 1 CPU thread"
 
 
 def tell(what: str, ours: str, peer: str, found: Ratio) -> None:
