@@ -9,6 +9,8 @@ from collections.abc import Callable
 from rt.errors import NoSessionError, RtError, SessionError
 from rt.session import check_name, holder, session_names
 
+BAR = 30  # characters
+
 
 def underscored(argv: list[str] | None) -> list[str]:
     """The arguments with every flag's dashes made underscores: --dry-run is --dry_run."""
@@ -20,6 +22,12 @@ def underscored(argv: list[str] | None) -> list[str]:
             flag = "--" + flag[2:].replace("-", "_")
         result.append(flag + equals + value)
     return result
+
+
+def bar(share: float) -> str:
+    """A progress bar of which `share`, 0 to 1, is filled."""
+    filled = round(BAR * share)
+    return f"[{'#' * filled}{'.' * (BAR - filled)}]"
 
 
 def end_with_sentence(main: Callable[[], int]) -> int:

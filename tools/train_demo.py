@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rt import cli
 from rt.infer.policies.flow_model import FlowModel
 from rt.robots.sim.demos import ROW_S, Demonstration, Planner
 from rt.robots.sim.painter import Painter
@@ -259,8 +260,7 @@ def bar(items: Iterator[T], total: int, what: str) -> Iterator[T]:
 
 def show(done: float, text: str) -> None:
     """Redraw the progress bar."""
-    filled = round(30 * done)
-    print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text}", end="", file=sys.stderr, flush=True)
+    print(f"\r{cli.bar(done)} {text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rt.cli import bar
 from rt.compare.demos import Demonstrator
 from rt.compare.network import PointNetwork
 from rt.compare.points import EVALUATION_SEED
@@ -150,8 +151,7 @@ def make(name: str, steps: int, seed: int, out: Path) -> str:
 
 def show(done: float, text: str) -> None:
     """Redraw the progress bar."""
-    filled = round(30 * done)
-    print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text}", end="", file=sys.stderr, flush=True)
+    print(f"\r{bar(done)} {text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

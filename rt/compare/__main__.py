@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from rt.cli import end_with_sentence, underscored
+from rt.cli import bar, end_with_sentence, underscored
 from rt.compare import report
 from rt.compare.points import HORIZON, VARIANTS, Point, Result
 from rt.compare.pool import run_all
@@ -64,8 +64,7 @@ def _span(part: str) -> range:
 
 def show(done: int, total: int, started: float) -> None:
     """Redraw the progress bar."""
-    filled, seconds = round(30 * done / total), time.monotonic() - started
-    text = f"[{'#' * filled}{'.' * (30 - filled)}] {done} of {total} points, {seconds:.0f} s"
+    text = f"{bar(done / total)} {done} of {total} points, {time.monotonic() - started:.0f} s"
     print(f"\r{text}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 
+from rt.cli import bar
 from rt.control.realtime import Grant
 from rt.records import Hold, Phase, text
 from rt.snapshot import Snapshots, rows_left
 from rt.statistics import TickStatistics
-
-BAR = 24
 
 
 class Console:
@@ -59,8 +58,7 @@ def realtime_report(encoded: bytes) -> list[str]:
 
 def progress(name: str, state: str, share: float, detail: str) -> str:
     """A bar while the policy loads and warms up."""
-    full = round(share * BAR)
-    return f"{name} [{'#' * full}{'.' * (BAR - full)}] {state}" + (f": {detail}" if detail else "")
+    return f"{name} {bar(share)} {state}" + (f": {detail}" if detail else "")
 
 
 def status_line(statistics: TickStatistics, chunk: Any, dropped: int, why: str) -> str:
