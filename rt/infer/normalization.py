@@ -158,11 +158,11 @@ def _affine(
     if mode == "z-score":
         mean = _vector(entry, "mean", dims, place)
         std = _vector(entry, "std", dims, place)
-        _refuse(std <= 0, std, f"{place}.std", "above 0")
+        refuse(std <= 0, std, f"{place}.std", "above 0")
         return Affine(mean, std + EPSILON)
     q01 = _vector(entry, "q01", dims, place)
     q99 = _vector(entry, "q99", dims, place)
-    _refuse(q99 < q01, q99, f"{place}.q99", "no less than its q01")
+    refuse(q99 < q01, q99, f"{place}.q99", "no less than its q01")
     half = (q99 - q01 + EPSILON) / 2
     return Affine(q01 + half, half)
 
@@ -176,12 +176,17 @@ def _vector(entry: _Stats, name: str, dims: int, place: str) -> Vector:
     return np.asarray(values[:dims], np.float64)
 
 
-def _refuse(
-    bad: np.ndarray[Any, np.dtype[np.bool_]], values: Vector, place: str, want: str
+def refuse(
+    bad: NDArray[np.bool_],
+    values: Vector,
+    place: str,
+    want: str,
+    error: type[RtError] = ConfigError,
 ) -> None:
+    """Raise `error`, "expected a number `want`", of the first value that is `bad`, if any."""
     if bad.any():
         at = int(np.argmax(bad))
-        raise ConfigError(f"{place}[{at}]: expected a number {want}, got {values[at]:g}")
+        raise error(f"{place}[{at}]: expected a number {want}, got {values[at]:g}")
 
 
 def main(argv: list[str]) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rt.arrays import Vector
 from rt.errors import CheckpointError
-from rt.infer.normalization import IDENTITY, Affine
+from rt.infer.normalization import IDENTITY, Affine, refuse
 
 NAMES = {
     "MEAN_STD": ("mean", "std"),
@@ -49,10 +49,11 @@ def affine(
         )
     first, second = (_vector(statistics, f"{feature}.{name}", dims, place) for name in NAMES[mode])
     if mode == "MEAN_STD":
-        _refuse(second <= 0, second, f"{place}: {feature}.std", "above 0")
+        refuse(second <= 0, second, f"{place}: {feature}.std", "above 0", CheckpointError)
         return Affine(first, second + eps)
     low, high = NAMES[mode]
-    _refuse(second < first, second, f"{place}: {feature}.{high}", f"no less than its {low}")
+    want = f"no less than its {low}"
+    refuse(second < first, second, f"{place}: {feature}.{high}", want, CheckpointError)
     half = np.where(second == first, eps, second - first) / 2
     return Affine(first + half, half)
 
@@ -67,13 +68,5 @@ def _vector(statistics: Mapping[str, Tensor], key: str, dims: int, place: Path) 
     if len(values) < dims:
         raise CheckpointError(f"{place}: {key}: expected {dims} numbers, got {len(values)}")
     values = values[:dims]
-    _refuse(~np.isfinite(values), values, f"{place}: {key}", "finite")
+    refuse(~np.isfinite(values), values, f"{place}: {key}", "finite", CheckpointError)
     return values
-
-
-def _refuse(
-    bad: np.ndarray[tuple[int], np.dtype[np.bool_]], values: Vector, place: str, want: str
-) -> None:
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise CheckpointError(f"{place}[{at}]: expected a number {want}, got {values[at]:g}")
