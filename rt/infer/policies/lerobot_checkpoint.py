@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,19 @@ import numpy as np
 
 from rt.errors import CheckpointError, MissingPackageError, PolicyError
 from rt.infer.normalization import Affine, Normalizer
+from rt.infer.optional import import_optional
 from rt.infer.policies.lerobot_statistics import affine
 
 CLASSES = {"smolvla": "SmolVLAPolicy", "pi0": "PI0Policy", "pi05": "PI05Policy"}
-INSTALL = "pip install -e '.[lerobot]'"
 PREPROCESSOR = "policy_preprocessor.json"
 NO_VLM_PATH = (
     ": params.vlm_path names no folder, so the VLM's config and tokenizer must be had from the hub"
 )
 FILES = ("config.json", "model.safetensors", PREPROCESSOR)
+
+import_lerobot = partial(
+    import_optional, "lerobot", policy_type="lerobot_policy", install="pip install -e '.[lerobot]'"
+)
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,6 @@ def load(pretrained_path: str, *, revision: str | None, vlm_path: str | None) ->
     pipeline = load_pipeline(config.type, folder, vlm_path)
     normalizer = take_over_normalization(pipeline, config, folder / PREPROCESSOR)
     return Checkpoint(policy, pipeline, normalizer)
-
-
-def import_lerobot(module: str) -> Any:
-    """`lerobot.<module>`. Raises MissingPackageError if lerobot or what it needs is absent."""
-    if find_spec("lerobot") is None:
-        raise MissingPackageError(
-            "policy type 'lerobot_policy' needs the package lerobot, which is not installed: "
-            f"{INSTALL}"
-        )
-    try:
-        return import_module(f"lerobot.{module}")
-    except ImportError as error:
-        raise MissingPackageError(
-            f"lerobot is installed, but lerobot.{module} cannot be imported ({error}): {INSTALL}"
-        ) from error
 
 
 def find(pretrained_path: str, revision: str | None) -> Path:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, get_args
@@ -22,10 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.config.words import describe, nearest
-from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError
+from rt.errors import CheckpointError, ConfigError, PolicyError
 from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.optional import import_optional
 
-REPOSITORY = "https://github.com/Physical-Intelligence/openpi"
+import_openpi = partial(
+    import_optional,
+    "openpi",
+    policy_type="openpi_policy",
+    install="pip install git+https://github.com/Physical-Intelligence/openpi, and see its README",
+)
 
 Precision = Literal["bfloat16", "float32"]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
@@ -122,22 +127,6 @@ def open_checkpoint(
             ]
         ),
     )
-
-
-def import_openpi(module: str) -> Any:
-    """`openpi.<module>`. Raises MissingPackageError if openpi or what it needs is absent."""
-    if find_spec("openpi") is None:
-        raise MissingPackageError(
-            "policy type 'openpi_policy' needs the package openpi, which is not installed: "
-            f"pip install git+{REPOSITORY}"
-        )
-    try:
-        return import_module(f"openpi.{module}")
-    except ImportError as error:
-        raise MissingPackageError(
-            f"policy type 'openpi_policy': openpi is installed but cannot be imported ({error}): "
-            f"install it as {REPOSITORY} says"
-        ) from error
 
 
 def _train_config(configs: Any, name: str) -> Any:
