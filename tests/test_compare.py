@@ -18,7 +18,7 @@ from rt.compare.__main__ import main, points
 from rt.compare.__main__ import parse as parse_options
 from rt.compare.fleet import STANDING, Fleet, FleetNetwork
 from rt.compare.metrics import average, largest_jump, largest_second_difference, wilson
-from rt.compare.network import PointNetwork
+from rt.compare.network import CompareNetwork
 from rt.compare.points import VARIANTS, Point
 from rt.compare.run import run_point
 from rt.compare.world import EPISODE_ROWS, GUST_M_S, MAX_SPEED, RADIUS_M, ROW_S, World
@@ -128,7 +128,7 @@ def test_a_fleet_stands_in_the_ticks_that_never_happened(calm: World) -> None:
 
 def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
     torch.manual_seed(0)
-    network = PointNetwork(state_dim=6, action_dim=2, action_horizon=16, width=8, depth=1)
+    network = CompareNetwork(state_dim=6, action_dim=2, action_horizon=16, width=8, depth=1)
     world, stats = World(3, seed=1), Normalizer(Affine(np.zeros(6), np.ones(6)), Affine(*np.eye(2)))
     fleet = FleetNetwork(network, stats, world)
     context = fleet.encode({"proprio": torch.randn(1, 1, 6)})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 MIN_REMAINING = 0.1  # 1 - tau is never taken smaller: v = (x1 - x) / (1 - tau) stays finite
 
 
-class PointNetwork(nn.Module):
+class CompareNetwork(nn.Module):
     """v(x, tau | observation) over chunks of H rows by A velocities, normalised."""
 
     def __init__(

@@ -93,12 +93,12 @@ def _config(point: Point) -> Config:
 
 def _policy(point: Point, world: World) -> FlowPolicy:
     """`type: flow` as it is, over a network that knows all episodes."""
-    folder = "point_prefix" if point.mode == "prefix" else "point"
-    policy = load_policy_config(configs_folder() / "policies" / folder / "policy.yaml")
+    file = "prefix.yaml" if point.mode == "prefix" else "policy.yaml"
+    policy = load_policy_config(configs_folder() / "policies" / "compare" / file)
     (name,) = policy.components
     network: Any = build_component(policy, name, FlowPolicy, "cpu")
     network.requires_grad_(False)
-    stats = policy.path.with_name("norm_stats.json")
+    stats: Any = policy.norm_stats_path  # both YAMLs name one
     normalizer = Normalizer.load(stats, network.state_dim, network.action_dim)
     seed = int(np.random.default_rng([point.seed, point.delay]).integers(2**31))
     return FlowPolicy(

@@ -1,13 +1,13 @@
 """Train the comparison's two policies from nothing: demonstrations, then flow matching.
 
-    python tools/train_point.py            # both; a few minutes on two cores
+    python tools/train_compare.py          # both; a few minutes on two cores
 
-`point` is trained as flow policies are. `point_prefix` is the same network trained with simulated
-delays (training-time RTC, arXiv 2512.05964): the first d rows of each chunk, d drawn anew, are
-given to it clean and at tau = 1, and only the rest is to be learned. As in that paper this is the
-second part of its training: half of the steps. Both see the same demonstrations for the same
-number of steps. Writes the checkpoints and norm_stats.json under
-configs/policies/; each network is what its components/point.yaml says.
+`flow` is trained as flow policies are. `prefix` is the same network trained with simulated delays
+(training-time RTC, arXiv 2512.05964): the first d rows of each chunk, d drawn anew, are given to it
+clean and at tau = 1, and only the rest is to be learned. As in that paper this is the second part
+of its training: half of the steps. Both see the same demonstrations for the same number of steps.
+Writes norm_stats.json and checkpoints/ in configs/policies/compare/, whose policy YAMLs say what
+the networks are.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import yaml
+from compare_demos import Demonstrator
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rt.cli import bar
-from rt.compare.demos import Demonstrator
-from rt.compare.network import PointNetwork
-from rt.compare.points import EVALUATION_SEED
+from rt.compare.network import CompareNetwork
+from rt.compare.points import EVALUATION_SEED, HORIZON
 from rt.compare.world import RADIUS_M, World, distance
+from rt.infer.policy_config import load_policy_config
 
-POLICIES = Path(__file__).parents[1] / "configs" / "policies"
-NAMES = "point", "point_prefix"
+FOLDER = Path(__file__).parents[1] / "configs" / "policies" / "compare"
+POLICIES = {"flow": "policy.yaml", "prefix": "prefix.yaml"}  # by their component, in FOLDER
 WORLDS = 3000
 PUSH_M, PUSH_M_S = 0.08, 0.25  # how far off the way a demonstration begins; a few, much farther
 BATCH = 256
@@ -71,7 +71,7 @@ def collect(seed: int, horizon: int) -> Samples:
     )
 
 
-def train(network: PointNetwork, samples: Samples, steps: int, *, shown: bool) -> float:
+def train(network: CompareNetwork, samples: Samples, steps: int, *, shown: bool) -> float:
     """Flow matching; leaves the weights' exponential moving average. Returns the last loss.
 
     samples: normalised. shown: draw a progress bar.
@@ -99,7 +99,7 @@ def train(network: PointNetwork, samples: Samples, steps: int, *, shown: bool) -
     return float(np.mean(losses[-200:]))
 
 
-def flow_loss(network: PointNetwork, states: Tensor, actions: Tensor, *, delays: bool) -> Tensor:
+def flow_loss(network: CompareNetwork, states: Tensor, actions: Tensor, *, delays: bool) -> Tensor:
     """Mean squared error of the clean chunk, at a random time on the way from noise to it.
 
     With `delays` the rows before a random delay of 0 to H/2 are given, and not to be learned.
@@ -130,21 +130,16 @@ def normalize(samples: Samples) -> tuple[Samples, dict[str, dict[str, list[float
     return Samples(*normal), stats
 
 
-def make(name: str, steps: int, seed: int, out: Path) -> str:
-    """Train one policy, on one core, and save it."""
+def make(name: str, samples: Samples, steps: int, seed: int, path: Path) -> str:
+    """Train the component `name`, on one core, and save it."""
     start = time.monotonic()
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    component = yaml.safe_load((POLICIES / name / "components" / "point.yaml").read_text())
-    network = PointNetwork(**component["params"])
-    samples, stats = normalize(collect(seed, network.action_horizon))
-    loss = train(network, samples, steps, shown=name == NAMES[0])
-    folder = out / name
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    component = load_policy_config(FOLDER / POLICIES[name]).components[name]
+    network = CompareNetwork(**component.params)
+    loss = train(network, samples, steps, shown=name == "flow")
     weights = {key: value.contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, folder / "checkpoints" / "point.safetensors")
-    text = json.dumps({"norm_stats": stats}, indent=1)
-    (folder / "norm_stats.json").write_text(text + "\n")
+    save_file(weights, path)
     took = f"{time.monotonic() - start:.0f} s ({time.process_time():.0f} s of one core)"
     return f"{name}: {len(samples.states)} samples, {steps} steps, loss {loss:.4f}, {took}"
 
@@ -158,12 +153,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=1, help="another seed, other data")
-    parser.add_argument("--out", type=Path, default=POLICIES)
+    parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
     if not 1 <= options.seed < EVALUATION_SEED:
         parser.error(f"--seed: expected 1 to {EVALUATION_SEED - 1}: evaluation uses the others")
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        tasks = [(name, options.steps, options.seed, options.out) for name in NAMES]
+    checkpoints: Path = options.out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # a sum's last digits depend on it, and the statistics on them
+    samples, stats = normalize(collect(options.seed, HORIZON))
+    text = json.dumps({"norm_stats": stats}, indent=1)
+    (options.out / "norm_stats.json").write_text(text + "\n")
+    tasks = [
+        (name, samples, options.steps, options.seed, checkpoints / f"{name}.safetensors")
+        for name in POLICIES
+    ]
+    with multiprocessing.get_context("spawn").Pool(len(tasks)) as pool:
         for line in pool.starmap(make, tasks):
             print(line)
 
