@@ -88,11 +88,13 @@ def test_wilson_is_the_published_interval() -> None:
 
 
 def test_an_average_has_the_normal_interval() -> None:
-    mean, low, high = average(np.array([0.0, 2.0] * 50))
-    assert mean == 1
-    assert high - mean == pytest.approx(1.96 * 1 / 10, abs=1e-3)
+    mean, low, high = average(np.array([1.0, 3.0, 5.0, 7.0]))
+    assert mean == 4
+    assert high - mean == pytest.approx(1.96 * math.sqrt(20 / 3) / 2, rel=1e-4)
     assert mean - low == pytest.approx(high - mean)
-    assert math.isnan(average(np.array([])).mean)
+    alone = average(np.array([2.0]))
+    assert alone.mean == 2
+    assert np.isnan([*alone[1:], *average(np.array([]))]).all()
 
 
 def test_jumps_and_bends_of_a_hand_made_trajectory() -> None:

@@ -18,6 +18,7 @@ import train_demo as demo
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rt.compare.metrics import average
 from rt.infer.delta_expert import CONTEXT_ROWS
 from rt.infer.denoising import guided_denoise
 from rt.infer.normalization import Normalizer
@@ -113,10 +114,8 @@ def rms_of_groups(error: Tensor, group: Tensor) -> NDArray[np.float64]:
 
 def interval(values: NDArray[np.float64]) -> str:
     """Mean and half-width of its 95 % interval."""
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return "none"
-    return f"{values.mean():.2f} ± {1.96 * values.std(ddof=1) / math.sqrt(len(values)):.2f}"
+    mean, _, high = average(values[~np.isnan(values)])
+    return "none" if math.isnan(high) else f"{mean:.2f} ± {high - mean:.2f}"
 
 
 def measure_closed_loop(network: DeltaFlow, episodes: int) -> None:

@@ -33,11 +33,11 @@ def wilson(successes: int, episodes: int) -> Estimate:
 
 
 def average(values: NDArray[Any]) -> Estimate:
-    """The mean of one number per episode, and its normal interval."""
-    if not len(values):
-        return Estimate(math.nan, math.nan, math.nan)
-    mean = float(values.mean())
-    half = Z * float(values.std()) / math.sqrt(len(values))
+    """The mean of one number per episode and its normal interval, nan for want of two numbers."""
+    mean = float(values.mean()) if len(values) else math.nan
+    half = math.nan
+    if len(values) > 1:
+        half = Z * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half)
 
 
