@@ -19,7 +19,54 @@ from rt.errors import ConfigError
 MIN_REMAINING = 0.1  # 1 - tau is never taken smaller: v = (x1 - x) / (1 - tau) stays finite
 
 
-class FlowModel(nn.Module):
+class Mixer(nn.Module):
+    """A guess of the clean chunk from a noisy one, told what was seen as a context (B, c)."""
+
+    def __init__(
+        self,
+        *,
+        action_dim: int,
+        action_horizon: int,
+        context_dim: int,
+        rows_per_token: int,
+        width: int,
+        depth: int,
+    ) -> None:
+        """context_dim: c. A token is `rows_per_token` consecutive rows, `width` numbers wide.
+
+        Raises ConfigError if the horizon cannot be divided so.
+        """
+        if action_horizon % rows_per_token:
+            raise ConfigError(
+                f"action_horizon {action_horizon} is not a multiple of rows_per_token "
+                f"{rows_per_token}: change one of them in the flow component's params and retrain"
+            )
+        super().__init__()
+        self.action_dim = action_dim
+        self.action_horizon = action_horizon
+        tokens = action_horizon // rows_per_token
+        self.embed = nn.Linear(rows_per_token * action_dim, width)
+        self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.time = nn.Sequential(
+            nn.Linear(32, context_dim), nn.SiLU(), nn.Linear(context_dim, context_dim)
+        )
+        self.blocks = nn.ModuleList(MixerBlock(tokens, width, context_dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, rows_per_token * action_dim)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def clean(self, context: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+        """(B, H, A): the guess of the actions at tau = 1, from `x` (B, H, A) at `tau` (B,)."""
+        condition = context + self.time(fourier(tau))
+        tokens = self.embed(x.reshape(x.shape[0], self.place.shape[0], -1)) + self.place
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        guess: Tensor = self.head(self.norm(tokens)).reshape(x.shape)
+        return guess
+
+
+class FlowModel(Mixer):
     """Velocity field v(x, tau | observation) over chunks of H rows by A joints, normalised."""
 
     def __init__(
@@ -40,19 +87,17 @@ class FlowModel(nn.Module):
     ) -> None:
         """Images of any size are averaged down to `image_height` x `image_width` first.
 
-        `keypoints` are found per image; `width` and `depth` are those of the chunk's mixer, whose
-        tokens are `rows_per_token` consecutive rows each. Raises ConfigError if those do not
-        divide the horizon.
+        `keypoints` are found per image; the last four are Mixer's. Raises ConfigError.
         """
-        if action_horizon % rows_per_token:
-            raise ConfigError(
-                f"action_horizon {action_horizon} is not a multiple of rows_per_token "
-                f"{rows_per_token}: change one of them in the flow component's params and retrain"
-            )
-        super().__init__()
+        super().__init__(
+            action_dim=action_dim,
+            action_horizon=action_horizon,
+            context_dim=context_dim,
+            rows_per_token=rows_per_token,
+            width=width,
+            depth=depth,
+        )
         self.state_dim = state_dim
-        self.action_dim = action_dim
-        self.action_horizon = action_horizon
         self.camera_names = tuple(camera_names)
         self.num_img_obs = num_img_obs
         self.image_size = (image_height, image_width)
@@ -65,17 +110,6 @@ class FlowModel(nn.Module):
             nn.SiLU(),
             nn.Linear(2 * context_dim, context_dim),
         )
-        tokens = action_horizon // rows_per_token
-        self.embed = nn.Linear(rows_per_token * action_dim, width)
-        self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.time = nn.Sequential(
-            nn.Linear(32, context_dim), nn.SiLU(), nn.Linear(context_dim, context_dim)
-        )
-        self.blocks = nn.ModuleList(MixerBlock(tokens, width, context_dim) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, rows_per_token * action_dim)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def encode(self, observation: dict[str, Tensor]) -> Tensor:
         """What `velocity` needs to know of an observation, (B, context_dim) float32.
@@ -99,15 +133,6 @@ class FlowModel(nn.Module):
         """(B, H, A): dx/dtau at `x` (B, H, A) and `tau` (B,); tau 0 is noise, 1 the actions."""
         remaining = (1.0 - tau).clamp(min=MIN_REMAINING)[:, None, None]
         return (self.clean(context, x, tau) - x) / remaining
-
-    def clean(self, context: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-        """(B, H, A): the network's guess of the actions at tau = 1."""
-        condition = context + self.time(fourier(tau))
-        tokens = self.embed(x.reshape(x.shape[0], self.place.shape[0], -1)) + self.place
-        for block in self.blocks:
-            tokens = block(tokens, condition)
-        guess: Tensor = self.head(self.norm(tokens)).reshape(x.shape)
-        return guess
 
 
 class KeypointEye(nn.Module):
