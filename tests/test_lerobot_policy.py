@@ -24,10 +24,10 @@ from rt.errors import CheckpointError, ConfigError, MissingPackageError
 from rt.infer import build_policy
 from rt.infer.denoising import guided_denoise
 from rt.infer.normalization import IDENTITY, Normalizer
-from rt.infer.policies import lerobot_checkpoint
-from rt.infer.policies.lerobot_checkpoint import Checkpoint
+from rt.infer.policies import lerobot_policy
 from rt.infer.policies.lerobot_policy import LeRobotModel
-from rt.infer.policies.lerobot_statistics import affine
+from rt.infer.policies.lerobot_policy.checkpoint import Checkpoint, strict
+from rt.infer.policies.lerobot_policy.statistics import affine
 from rt.infer.policy_config import declared_dims, load_policy_config
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "policies" / "smolvla" / "policy.yaml"
@@ -124,7 +124,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> LeRobotModel:
     def load(*_: Any, **__: Any) -> Checkpoint:
         return Checkpoint(StandIn(), lambda batch: batch, Normalizer.identity())
 
-    monkeypatch.setattr(lerobot_checkpoint, "load", load)
+    monkeypatch.setattr(lerobot_policy, "load_checkpoint", load)
     return LeRobotModel(
         pretrained_path="x",
         state_dim=A,
@@ -165,7 +165,7 @@ def test_weights_that_lerobot_failed_to_load_are_remembered() -> None:
                 policy.load_state_dict(state)
             return policy
 
-    load = lerobot_checkpoint.strict(Forgiving).from_pretrained
+    load = strict(Forgiving).from_pretrained
     assert load(nn.Linear(1, 1).state_dict()).not_loaded == ""
     assert 'Missing key(s) in state_dict: "bias"' in load({"weight": torch.ones(1, 1)}).not_loaded
 

@@ -1,1 +1,1 @@
-"""The policies that come with the package. A module here registers the type of its own name."""
+"""The policies that come with the package: a module or package of the name of its type."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import PolicyError
-from rt.infer.policies import lerobot_checkpoint
 from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.policies.lerobot_policy.checkpoint import load_checkpoint
 from rt.infer.registry import POLICY_REGISTRY
 
 
@@ -53,7 +53,7 @@ class LeRobotModel(nn.Module):
         Raises MissingPackageError, CheckpointError and PolicyError.
         """
         super().__init__()
-        checkpoint = lerobot_checkpoint.load(pretrained_path, revision=revision, vlm_path=vlm_path)
+        checkpoint = load_checkpoint(pretrained_path, revision=revision, vlm_path=vlm_path)
         config = checkpoint.policy.config
         _check("state_dim", state_dim, config.robot_state_feature.shape[0])
         _check("action_dim", action_dim, config.action_feature.shape[0])

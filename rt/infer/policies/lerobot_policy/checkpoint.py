@@ -23,7 +23,7 @@ import numpy as np
 from rt.errors import CheckpointError, MissingPackageError, PolicyError
 from rt.infer.normalization import Affine, Normalizer
 from rt.infer.optional import import_optional
-from rt.infer.policies.lerobot_statistics import affine
+from rt.infer.policies.lerobot_policy.statistics import affine
 
 CLASSES = {"smolvla": "SmolVLAPolicy", "pi0": "PI0Policy", "pi05": "PI05Policy"}
 PREPROCESSOR = "policy_preprocessor.json"
@@ -46,7 +46,9 @@ class Checkpoint:
     normalizer: Normalizer
 
 
-def load(pretrained_path: str, *, revision: str | None, vlm_path: str | None) -> Checkpoint:
+def load_checkpoint(
+    pretrained_path: str, *, revision: str | None, vlm_path: str | None
+) -> Checkpoint:
     """Load the checkpoint in a folder, or of a name on the hub. The parameters: LeRobotModel.
 
     Raises MissingPackageError, CheckpointError, and PolicyError for a policy that is no flow policy
