@@ -151,10 +151,10 @@ def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
         torch.testing.assert_close(together[..., joints], alone)
 
 
-@pytest.mark.parametrize("mode", VARIANTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("delay", [0, 8])
-def test_every_mode_runs_at_the_delay_that_was_asked(mode: str, delay: int) -> None:
-    result = run_point(Point(mode, delay, episodes=8, seed=0))  # checks the counted delays itself
+def test_every_variant_runs_at_the_delay_that_was_asked(variant: str, delay: int) -> None:
+    result = run_point(Point(variant, delay, episodes=8, seed=0))  # checks the counted delays
     assert result.success.mean + result.touched <= 1
     assert result.second_difference.mean > 0
     assert not [name for name in session_names() if name.startswith(f"fake-{os.getpid()}-")]
@@ -175,8 +175,8 @@ def test_an_instant_run_plans_s_min_rows_apart_and_uses_each_plan_at_once() -> N
 
 def test_under_delay_rtc_keeps_what_naive_loses() -> None:
     point = {
-        (mode, delay): run_point(Point(mode, delay, episodes=384, seed=1))
-        for mode in ("rtc", "naive")
+        (variant, delay): run_point(Point(variant, delay, episodes=384, seed=1))
+        for variant in ("rtc", "naive")
         for delay in (0, 6)
     }
     assert point["rtc", 6].success.mean >= 0.85 * point["rtc", 0].success.mean
@@ -192,17 +192,18 @@ def test_a_seed_repeats_exactly_and_another_differs() -> None:
 
 def test_the_command_writes_one_line_a_point_and_a_plot(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    arguments = ["--episodes", "8", "--delays", "0,6", "--modes", "naive,rtc"]
+    arguments = ["--episodes", "8", "--delays", "0,6", "--variants", "naive,rtc"]
     done = subprocess.run(
         [sys.executable, "-m", "rt.compare", *arguments, "--out", str(tmp_path)],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert f"[{'#' * 15}{'.' * 15}] 2 of 4 points" in done.stderr
     assert "4 of 4 points" in done.stderr
     with (tmp_path / "compare.csv").open() as file:
         lines = list(csv.DictReader(file))
-    found = [(line["mode"], line["delay"]) for line in lines]
+    found = [(line["variant"], line["delay"]) for line in lines]
     assert found == [("naive", "0"), ("naive", "6"), ("rtc", "0"), ("rtc", "6")]
     for line in lines:
         assert float(line["success_low"]) <= float(line["success"]) <= float(line["success_high"])
@@ -217,7 +218,7 @@ def test_the_command_writes_one_line_a_point_and_a_plot(tmp_path: Path) -> None:
         (["--delays", "4-9"], "none above H/2 = 8, got '4-9'"),
         (["--delays", "5-2"], "'5-2'"),
         (["--delays", ""], "--delays: expected rows like"),
-        (["--modes", "naive,rct"], "did you mean 'rtc'?"),
+        (["--variants", "naive,rct"], "did you mean 'rtc'?"),
         (["--seed", "-1"], "--seed: expected a whole number from 0"),
         (["--out", "/dev/null/x"], "--out: expected a folder"),
     ],
@@ -229,9 +230,9 @@ def test_a_bad_value_is_one_sentence_before_anything_runs(arguments: list[str], 
     assert "\n" not in str(refused.value)
 
 
-def test_delays_and_modes_make_the_points() -> None:
-    todo = points(parse_options(["--delays", "0-2,1,6", "--modes", "rtc,naive"]))
-    assert {p.mode for p in todo} == {"naive", "rtc"}
-    assert [p.delay for p in todo if p.mode == "rtc"] == [0, 1, 2, 6]
+def test_delays_and_variants_make_the_points() -> None:
+    todo = points(parse_options(["--delays", "0-2,1,6", "--variants", "rtc,naive"]))
+    assert {p.variant for p in todo} == {"naive", "rtc"}
+    assert [p.delay for p in todo if p.variant == "rtc"] == [0, 1, 2, 6]
     assert len(todo) == 8
     assert todo[0].episodes == 1024

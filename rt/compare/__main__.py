@@ -22,7 +22,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rt.compare", description=__doc__)
     parser.add_argument("--episodes", default="1024", help="a point (default 1024)")
     parser.add_argument("--delays", default=f"0-{HORIZON // 2}", help="rows: 0-8, or 0,2,6")
-    parser.add_argument("--modes", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--seed", default="0", help="of scenes, gusts and noise (default 0)")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of compare.csv and .svg")
     return parser.parse_args(underscored(argv))
@@ -32,16 +32,16 @@ def points(options: argparse.Namespace) -> list[Point]:
     """What is to be run. Raises ConfigError."""
     episodes = _whole("--episodes", options.episodes, 1, MAX_EPISODES)
     seed = _whole("--seed", options.seed, 0, 1_000_000)
-    modes = options.modes.split(",")
-    for mode in modes:
-        if mode not in VARIANTS:
-            raise ConfigError(f"--modes: unknown mode {mode!r}: {nearest(mode, VARIANTS)}")
+    variants = options.variants.split(",")
+    for name in variants:
+        if name not in VARIANTS:
+            raise ConfigError(f"--variants: unknown variant {name!r}: {nearest(name, VARIANTS)}")
     delays = [delay for part in options.delays.split(",") for delay in _span(part)]
     return [
-        Point(mode, delay, episodes, seed)
+        Point(variant, delay, episodes, seed)
         for delay in sorted(set(delays))  # short delays plan more often: the longest work first
-        for mode in VARIANTS
-        if mode in modes
+        for variant in VARIANTS
+        if variant in variants
     ]
 
 
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         results.append(result)
         show(len(results), len(todo), started)
     order = list(VARIANTS)
-    results.sort(key=lambda result: (order.index(result.point.mode), result.point.delay))
+    results.sort(key=lambda result: (order.index(result.point.variant), result.point.delay))
     report.write_csv(results, options.out / "compare.csv")
     print(report.table(results))
     written = [options.out / "compare.csv"]

@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Point(NamedTuple):
     """What is to be run."""
 
-    mode: str  # of VARIANTS
+    variant: str  # of VARIANTS
     delay: int  # d, rows
     episodes: int
     seed: int

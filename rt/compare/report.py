@@ -32,7 +32,7 @@ HAS_MATPLOTLIB = find_spec("matplotlib") is not None
 
 def write_csv(results: Iterable[Result], path: Path) -> None:
     """One line a point; each measure with the ends of its 95 % interval."""
-    header = ["mode", "delay", "episodes", "seed"]
+    header = ["variant", "delay", "episodes", "seed"]
     header += [name + end for name in MEASURES for end in ("", "_low", "_high")] + ["touched"]
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -44,17 +44,19 @@ def write_csv(results: Iterable[Result], path: Path) -> None:
 
 
 def table(results: list[Result]) -> str:
-    """Success and seam jump, a line for each mode, a column for each delay."""
+    """Success and seam jump, a line for each variant, a column for each delay."""
     delays = sorted({result.point.delay for result in results})
     lines = []
     for name in ("success", "seam_jump", "second_difference"):
         head = "".join(f"{f'd={delay}':>7}" for delay in delays)
         lines += [f"{MEASURES[name]:<32}{head}"]
-        for mode in VARIANTS:
-            found = {r.point.delay: getattr(r, name).mean for r in results if r.point.mode == mode}
+        for variant in VARIANTS:
+            found = {
+                r.point.delay: getattr(r, name).mean for r in results if r.point.variant == variant
+            }
             if found:
                 cells = (f"{found[d]:>7.2f}" if d in found else " " * 7 for d in delays)
-                lines.append(f"  {mode:<30}" + "".join(cells))
+                lines.append(f"  {variant:<30}" + "".join(cells))
         lines.append("")
     return "\n".join(lines)
 
@@ -70,12 +72,12 @@ def plot(results: list[Result], path: Path) -> None:
     names = ("success", "seam_jump", "second_difference")
     figure, panels = plt.subplots(1, len(names), figsize=(13, 4.6), layout="constrained")
     for panel, name in zip(panels, names, strict=True):
-        for mode in VARIANTS:
+        for variant in VARIANTS:
             found = sorted(
-                (r.point.delay, getattr(r, name)) for r in results if r.point.mode == mode
+                (r.point.delay, getattr(r, name)) for r in results if r.point.variant == variant
             )
             if found:
-                _draw(panel, mode, found)
+                _draw(panel, variant, found)
         panel.set_title(MEASURES[name], loc="left", fontsize=10)
         panel.set_xlabel("delay d [rows]")
         panel.grid(alpha=0.3)
@@ -92,10 +94,10 @@ def plot(results: list[Result], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw(panel: object, mode: str, found: list[tuple[int, Estimate]]) -> None:
+def _draw(panel: object, variant: str, found: list[tuple[int, Estimate]]) -> None:
     delays = [delay for delay, _ in found]
     mean, low, high = zip(*(estimate for _, estimate in found), strict=True)
-    style = "--" if mode in DASHED else "-"
-    label = mode.replace("_", " ")
-    panel.plot(delays, mean, style, marker="o", ms=3, color=COLOURS[mode], label=label)  # type: ignore[attr-defined]
-    panel.fill_between(delays, low, high, color=COLOURS[mode], alpha=0.12, lw=0)  # type: ignore[attr-defined]
+    style = "--" if variant in DASHED else "-"
+    label = variant.replace("_", " ")
+    panel.plot(delays, mean, style, marker="o", ms=3, color=COLOURS[variant], label=label)  # type: ignore[attr-defined]
+    panel.fill_between(delays, low, high, color=COLOURS[variant], alpha=0.12, lw=0)  # type: ignore[attr-defined]

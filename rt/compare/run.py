@@ -1,4 +1,4 @@
-"""One point of the figure: one mode at one delay, many episodes, in simulated time.
+"""One point of the figure: one variant at one delay, many episodes, in simulated time.
 
 The control loop, the rings, the mode's bookkeeping, the policy and its mathematics are the
 runtime's own (`rt.testing.SimulatedRun`); only the robot is simulated and the clock a fake.
@@ -32,7 +32,7 @@ def run_point(point: Point) -> Result:
     fleet = Fleet(world, clock, setup.period_ns)
     # d = 0 needs a chunk in the very tick of its observation. Sequential mode waits anyway: its
     # first half row costs nothing, so that 0 and 1 are the same.
-    instant = point.delay == 0 and point.mode != "sequential"
+    instant = point.delay == 0 and point.variant != "sequential"
     policy = _policy(point, world)
     with SimulatedRun(
         setup,
@@ -42,7 +42,7 @@ def run_point(point: Point) -> Result:
         robot=fleet,
         clock=clock,
     ) as run:
-        run.mode.check(policy, f"{point.mode}'s checkpoint")
+        run.mode.check(policy, f"{point.variant}'s checkpoint")
         while not world.over.all() and not run.dropped:
             run.tick()
     _check_delays(run, point)
@@ -69,7 +69,7 @@ def _check_delays(run: SimulatedRun, point: Point) -> None:
     counted = {plan.previous_d_counted for plan in run.plans} - {-1}
     if run.dropped or counted != (set() if run.mode.planner.waits else {point.delay}):
         raise PolicyError(
-            f"{point.mode} at d = {point.delay}: expected that delay alone, got "
+            f"{point.variant} at d = {point.delay}: expected that delay alone, got "
             f"{sorted(counted)} and {run.dropped} dropped chunks: this is a fault of rt.compare"
         )
 
@@ -87,13 +87,13 @@ def _config(point: Point) -> Config:
         min_num_actions_executed=S_MIN,
         policy_update_period=max(S_MIN, point.delay),  # as often as the others plan
         initial_delay=point.delay,
-        **VARIANTS[point.mode],
+        **VARIANTS[point.variant],
     )
 
 
 def _policy(point: Point, world: World) -> FlowPolicy:
     """`type: flow` as it is, over a network that knows all episodes."""
-    file = "prefix.yaml" if point.mode == "prefix" else "policy.yaml"
+    file = "prefix.yaml" if point.variant == "prefix" else "policy.yaml"
     policy = load_policy_config(configs_folder() / "policies" / "compare" / file)
     (name,) = policy.components
     network: Any = build_component(policy, name, FlowPolicy, "cpu")
