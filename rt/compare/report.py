@@ -6,9 +6,10 @@ import csv
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rt.compare.metrics import Estimate
-from rt.compare.points import VARIANTS, Result
+from rt.compare.points import HORIZON, S_MIN, VARIANTS, Result
 
 MEASURES = {
     "success": "success",
@@ -16,6 +17,7 @@ MEASURES = {
     "second_difference": "largest second difference [m/s]",
     "rows_to_goal": "rows to the goal",
 }
+SHOWN = ("success", "seam_jump", "second_difference")  # in the table and the plot
 COLOURS = {
     "sequential": "0.55",
     "naive": "tab:red",
@@ -44,40 +46,33 @@ def write_csv(results: Iterable[Result], path: Path) -> None:
 
 
 def table(results: list[Result]) -> str:
-    """Success and seam jump, a line for each variant, a column for each delay."""
+    """The measures that are shown: a line for each variant, a column for each delay."""
     delays = sorted({result.point.delay for result in results})
     lines = []
-    for name in ("success", "seam_jump", "second_difference"):
+    for name in SHOWN:
         head = "".join(f"{f'd={delay}':>7}" for delay in delays)
         lines += [f"{MEASURES[name]:<32}{head}"]
         for variant in VARIANTS:
-            found = {
-                r.point.delay: getattr(r, name).mean for r in results if r.point.variant == variant
-            }
-            if found:
-                cells = (f"{found[d]:>7.2f}" if d in found else " " * 7 for d in delays)
+            if found := dict(_line(results, variant, name)):
+                cells = (f"{found[d].mean:>7.2f}" if d in found else " " * 7 for d in delays)
                 lines.append(f"  {variant:<30}" + "".join(cells))
         lines.append("")
     return "\n".join(lines)
 
 
 def plot(results: list[Result], path: Path) -> None:
-    """Three panels over the delay, intervals shaded. Needs matplotlib."""
+    """The same over the delay, a panel for each measure, intervals shaded. Needs matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "rt"  # the same results draw the same file
     import matplotlib.pyplot as plt
 
-    names = ("success", "seam_jump", "second_difference")
-    figure, panels = plt.subplots(1, len(names), figsize=(13, 4.6), layout="constrained")
-    for panel, name in zip(panels, names, strict=True):
+    figure, panels = plt.subplots(1, len(SHOWN), figsize=(13, 4.6), layout="constrained")
+    for panel, name in zip(panels, SHOWN, strict=True):
         for variant in VARIANTS:
-            found = sorted(
-                (r.point.delay, getattr(r, name)) for r in results if r.point.variant == variant
-            )
-            if found:
-                _draw(panel, variant, found)
+            if line := _line(results, variant, name):
+                _draw(panel, variant, line)
         panel.set_title(MEASURES[name], loc="left", fontsize=10)
         panel.set_xlabel("delay d [rows]")
         panel.grid(alpha=0.3)
@@ -86,18 +81,23 @@ def plot(results: list[Result], path: Path) -> None:
     first = results[0].point
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
     figure.suptitle(
-        f"A point robot past an obstacle, H = 16, s ≥ 4, {first.episodes} episodes a point, "
-        "95 % intervals",
+        f"A point robot past an obstacle, H = {HORIZON}, s ≥ {S_MIN}, {first.episodes} episodes a "
+        "point, 95 % intervals",
         fontsize=11,
     )
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
-def _draw(panel: object, variant: str, found: list[tuple[int, Estimate]]) -> None:
-    delays = [delay for delay, _ in found]
-    mean, low, high = zip(*(estimate for _, estimate in found), strict=True)
+def _line(results: list[Result], variant: str, name: str) -> list[tuple[int, Estimate]]:
+    """One measure of one variant by delay, the shortest first."""
+    return sorted((r.point.delay, getattr(r, name)) for r in results if r.point.variant == variant)
+
+
+def _draw(panel: Any, variant: str, line: list[tuple[int, Estimate]]) -> None:
+    delays = [delay for delay, _ in line]
+    mean, low, high = zip(*(estimate for _, estimate in line), strict=True)
     style = "--" if variant in DASHED else "-"
-    label = variant.replace("_", " ")
-    panel.plot(delays, mean, style, marker="o", ms=3, color=COLOURS[variant], label=label)  # type: ignore[attr-defined]
-    panel.fill_between(delays, low, high, color=COLOURS[variant], alpha=0.12, lw=0)  # type: ignore[attr-defined]
+    colour, label = COLOURS[variant], variant.replace("_", " ")
+    panel.plot(delays, mean, style, marker="o", ms=3, color=colour, label=label)
+    panel.fill_between(delays, low, high, color=colour, alpha=0.12, lw=0)
