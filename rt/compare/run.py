@@ -30,8 +30,8 @@ def run_point(point: Point) -> Result:
     setup = _config(point)
     clock = FakeClock()
     fleet = Fleet(world, clock, setup.period_ns)
-    # d = 0 needs a chunk in the very tick of its observation. Sequential mode waits anyway: its
-    # first half row costs nothing, so that 0 and 1 are the same.
+    # d = 0 needs a chunk in the very tick of its observation. Sequential waits anyway: its delays
+    # are cut to d − 1/2 rows, so 0 and 1 differ in their noise alone.
     instant = point.delay == 0 and point.variant != "sequential"
     policy = _policy(point, world)
     with SimulatedRun(
