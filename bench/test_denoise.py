@@ -18,6 +18,7 @@ from pi05_shapes import SMALL, Pi05Shaped
 from ratio import ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork
+from rt.infer.denoising import Guide
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.policies.flow_model import FlowModel
 from rt.infer.policy import GuidanceOptions
@@ -63,16 +64,16 @@ def test_guidance_costs_one_backward(  # type: ignore[no-untyped-def]
     weights = torch.from_numpy(compute_guided_prefix_weights(5, 25, H))
     with torch.inference_mode():
         context = built.encode(observation(built))
-        noise, leftover = torch.randn(1, H, A), torch.randn(H, A)
+        noise, guide = torch.randn(1, H, A), Guide(torch.randn(H, A), weights)
 
         def free() -> None:
-            fast.denoise(context, noise, None, None, GuidanceOptions())
+            fast.denoise(context, noise, None, GuidanceOptions())
 
         def guided() -> None:
-            fast.denoise(context, noise, leftover, weights, GuidanceOptions())
+            fast.denoise(context, noise, guide, GuidanceOptions())
 
         def identity() -> None:
-            fast.denoise(context, noise, leftover, weights, GuidanceOptions(vjp=False))
+            fast.denoise(context, noise, guide, GuidanceOptions(vjp=False))
 
         for call in (free, guided, identity):
             call()  # compiles

@@ -18,6 +18,7 @@ from pi05_shapes import CAMERAS, PI05, Pi05Shaped
 from ratio import Ratio, ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork
+from rt.infer.denoising import Guide
 from rt.infer.normalization import Normalizer
 from rt.infer.pinned import pinned_zeros
 from rt.infer.policies.flow import FlowPolicy
@@ -27,10 +28,10 @@ CHUNK, DENOISE = 1.28, 2.2  # budgets, as multiples of unguided
 PLAIN = Normalizer.identity()
 WHAT = "π0.5's shapes in bfloat16"
 HOW = {
-    "eager": Acceleration(bf16=True),
-    "compiled": Acceleration(bf16=True, compile=True),
-    "recorded": Acceleration(bf16=True, cuda_graph=True),
-    "compiled and recorded": Acceleration(bf16=True, compile=True, cuda_graph=True),
+    "eager": Acceleration(bf16=True, tf32=True),
+    "compiled": Acceleration(bf16=True, tf32=True, compile=True),
+    "recorded": Acceleration(bf16=True, tf32=True, cuda_graph=True),
+    "compiled and recorded": Acceleration(bf16=True, tf32=True, compile=True, cuda_graph=True),
 }
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),
@@ -83,19 +84,19 @@ def test_guided_denoising_beside_unguided_and_recorded_beside_eager(  # type: ig
     with torch.inference_mode(), ways["eager"].precision():
         given = observation(network, pinned=False).items()
         context = network.encode({k: torch.tensor(v, device=device)[None] for k, v in given})
-        noise, leftover = torch.randn(1, H, A, device=device), torch.randn(H, A, device=device)
-        weights = torch.rand(H, A, device=device)
+        noise = torch.randn(1, H, A, device=device)
+        leftover, weights = torch.randn(H, A, device=device), torch.rand(H, A, device=device)
 
-        def call(name: str, *guide: Any) -> Any:
+        def call(name: str, guide: Guide | None) -> Any:
             def run() -> None:
-                ways[name].denoise(context, noise, *guide, GuidanceOptions())
+                ways[name].denoise(context, noise, guide, GuidanceOptions())
                 torch.cuda.synchronize()
 
             run()  # compiles, records
             return run
 
-        free = {name: call(name, None, None) for name in ways}
-        guided = {name: call(name, leftover, weights) for name in ways}
+        free = {name: call(name, None) for name in ways}
+        guided = {name: call(name, Guide(leftover, weights)) for name in ways}
         best = "compiled and recorded"
         benchmark.pedantic(guided[best], rounds=20)
         costs = {name: ratio(guided[name], free[name], pairs=11) for name in ways}

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Self
 
 from rt import clock
 from rt.errors import RtError
@@ -56,7 +57,7 @@ class Status:
     def close(self) -> None:
         self._ring.close()
 
-    def __enter__(self) -> Status:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from rt.errors import PolicyError
-from rt.infer.acceleration import cast_once, compile_cache, keep_what_is_compiled
+from rt.infer.acceleration import cast_once, compile_cache, set_compile_cache
 from rt.infer.cuda_graph import KEPT, Recorder, Recording, Run
+from rt.infer.denoising import Guide
 from rt.infer.normalization import Normalizer
 from rt.infer.pinned import pinned_zeros
 from rt.infer.policies.flow import FlowPolicy
@@ -140,7 +141,7 @@ def test_the_user_s_own_choice_of_a_compile_cache_stands(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "mine"))
-    keep_what_is_compiled()
+    set_compile_cache()
     assert cache_dir() == str(tmp_path / "mine")
 
 
@@ -159,7 +160,7 @@ def test_a_home_that_cannot_be_written_is_no_error(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "before"))
-    keep_what_is_compiled()
+    set_compile_cache()
     assert cache_dir() == str(tmp_path / "before")
 
 
@@ -289,8 +290,8 @@ def test_the_device_is_waited_for_once_a_chunk(way: str, cuda_graph: bool) -> No
     fast: Any = policy("cuda", cuda_graph=cuda_graph)
     fast.guided_inference(observation() | WAYS[way], PLAIN, 2, H)
     options = WAYS[way].get("guidance", GuidanceOptions())
-    given = None if way == "free" else torch.zeros(H, A, device="cuda")
-    weights = None if way == "free" else torch.ones(H, A, device="cuda")
+    tied = Guide(torch.zeros(H, A, device="cuda"), torch.ones(H, A, device="cuda"))
+    guide = None if way == "free" else tied
     with torch.inference_mode():
         context = fast._fast.encode(
             {k: torch.tensor(v, device="cuda")[None] for k, v in observation().items()}
@@ -299,7 +300,7 @@ def test_the_device_is_waited_for_once_a_chunk(way: str, cuda_graph: bool) -> No
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            fast._fast.denoise(context, noise, given, weights, options)
+            fast._fast.denoise(context, noise, guide, options)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

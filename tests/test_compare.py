@@ -23,7 +23,7 @@ from rt.compare.points import VARIANTS, Point
 from rt.compare.run import run_point
 from rt.compare.world import EPISODE_ROWS, GUST_M_S, MAX_SPEED, RADIUS_M, ROW_S, World
 from rt.errors import ConfigError
-from rt.infer.denoising import guided_denoise
+from rt.infer.denoising import Guide, guided_denoise
 from rt.infer.normalization import Affine, Normalizer
 from rt.session import session_names
 from rt.testing import FakeClock, SimulatedRun, config
@@ -137,7 +137,7 @@ def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
     noise, leftover = torch.randn(2, 1, 16, 6)
     weights = torch.linspace(1, 0, 16)
     together = guided_denoise(
-        lambda x, tau: fleet.velocity(context, x, tau), noise, 5, leftover=leftover, weights=weights
+        lambda x, tau: fleet.velocity(context, x, tau), noise, 5, Guide(leftover, weights)
     )
     for episode in range(3):
         joints = slice(2 * episode, 2 * episode + 2)
@@ -145,8 +145,7 @@ def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
             lambda x, tau, e=episode: network.velocity(context[e : e + 1], x, tau),
             noise[..., joints],
             5,
-            leftover=leftover[..., joints],
-            weights=weights,
+            Guide(leftover[..., joints], weights),
         )
         torch.testing.assert_close(together[..., joints], alone)
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from two_ways import TwoWays
 
 from rt.errors import PolicyError
-from rt.infer.denoising import guided_denoise, guided_step, prefix_denoise
+from rt.infer.denoising import Guide, guided_denoise, guided_step, prefix_denoise
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policy import GuidanceOptions
@@ -62,7 +62,7 @@ def test_frozen_rows_stay_clean_and_the_others_flow_beside_them(d: int, per_join
     if per_joint:  # a last joint that is padding, pulled nowhere
         weights = weights[:, None] * torch.tensor([1.0, 0.0])
         leftover[:, 1] = torch.nan
-    got = prefix_denoise(velocity, noise, STEPS, leftover=leftover, weights=weights)
+    got = prefix_denoise(velocity, noise, STEPS, Guide(leftover, weights))
     want = prefix_reference(noise.numpy(), leftover.nan_to_num().numpy(), d)
     np.testing.assert_allclose(got[0].numpy(), want, rtol=1e-12)
 
@@ -70,16 +70,16 @@ def test_frozen_rows_stay_clean_and_the_others_flow_beside_them(d: int, per_join
 def test_what_the_leftover_holds_behind_the_prefix_is_never_looked_at() -> None:
     noise, leftover = sample(1)
     weights = torch.tensor([1.0, 1.0, 0, 0, 0, 0])
-    want = prefix_denoise(velocity, noise, STEPS, leftover=leftover, weights=weights)
+    want = prefix_denoise(velocity, noise, STEPS, Guide(leftover, weights))
     leftover[2:] = torch.nan
-    got = prefix_denoise(velocity, noise, STEPS, leftover=leftover, weights=weights)
+    got = prefix_denoise(velocity, noise, STEPS, Guide(leftover, weights))
     assert torch.equal(got, want)
 
 
 def test_a_clean_prefix_of_another_shape_is_told() -> None:
     noise, leftover = sample(1)
     with pytest.raises(PolicyError, match=r"leftover .*got \(5, 2\)"):
-        prefix_denoise(velocity, noise, STEPS, leftover=leftover[1:], weights=torch.ones(H))
+        prefix_denoise(velocity, noise, STEPS, Guide(leftover[1:], torch.ones(H)))
 
 
 # --- dtypes and devices
@@ -94,8 +94,8 @@ def test_x_keeps_its_dtype_whatever_the_network_answers_in(vjp: bool) -> None:
         return velocity(x, tau).bfloat16()
 
     free = guided_denoise(coarse, noise, STEPS)
-    guided = guided_denoise(coarse, noise, STEPS, leftover=leftover, weights=weights, vjp=vjp)
-    clean = prefix_denoise(coarse, noise, STEPS, leftover=leftover, weights=weights * 0)
+    guided = guided_denoise(coarse, noise, STEPS, Guide(leftover, weights), vjp=vjp)
+    clean = prefix_denoise(coarse, noise, STEPS, Guide(leftover, weights * 0))
     assert free.dtype == guided.dtype == clean.dtype == torch.float32
     torch.testing.assert_close(free, clean)
     torch.testing.assert_close(free, guided_denoise(velocity, noise, STEPS), atol=0.02, rtol=0)
@@ -125,19 +125,16 @@ CROSSING = {"_to_copy", "copy_", "lift_fresh", "lift_fresh_copy", "_local_scalar
 @pytest.mark.parametrize("way", ["free", "vjp", "identity", "prefix", "control"])
 def test_nothing_crosses_between_host_and_device_in_the_loop(way: str) -> None:
     noise = torch.empty(1, H, A, device="meta")
-    guide: dict[str, Any] = {
-        "leftover": torch.empty(H, A, device="meta"),
-        "weights": torch.empty(H, device="meta"),
-    }
+    guide = Guide(torch.empty(H, A, device="meta"), torch.empty(H, device="meta"))
 
     def crossing(x: Tensor, tau: Tensor) -> Tensor:
         return velocity(x, tau) * torch.tensor(1.0)
 
     with Operations() as run:
         if way == "prefix":
-            prefix_denoise(velocity, noise, STEPS, **guide)
+            prefix_denoise(velocity, noise, STEPS, guide)
         elif way in ("vjp", "identity"):
-            guided_denoise(velocity, noise, STEPS, **guide, vjp=way == "vjp")
+            guided_denoise(velocity, noise, STEPS, guide, vjp=way == "vjp")
         else:
             guided_denoise(crossing if way == "control" else velocity, noise, STEPS)
     crossed = run.devices != {"meta"} or bool(run.names & CROSSING)
@@ -205,9 +202,8 @@ def test_the_number_of_steps_compiles_nothing_again(counter: CompileCounterWithB
     seen = set()
     with torch.inference_mode():
         noise, leftover = sample(3)
-        guide: dict[str, Any] = {"leftover": leftover, "weights": torch.ones(H)}
         for n in (5, 10, 7):
-            guided_denoise(velocity, noise, n, **guide, step=step)
+            guided_denoise(velocity, noise, n, Guide(leftover, torch.ones(H)), step=step)
             seen.add(counter.frame_count)
     assert len(seen) == 1
 

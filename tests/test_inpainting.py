@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rt.errors import PolicyError
-from rt.infer.denoising import guidance_weight, guided_denoise
+from rt.infer.denoising import Guide, guidance_weight, guided_denoise
 from rt.infer.inpainting import compute_guided_prefix_weights, guided_action_chunk_inference
 
 H, A, STEPS = 6, 2, 5
@@ -129,8 +129,7 @@ def test_guided_denoising_is_equations_1_to_4(vjp: bool, beta: float) -> None:
             flow,
             noise,
             STEPS,
-            leftover=leftover,
-            weights=weights,
+            Guide(leftover, weights),
             max_guidance_weight=beta,
             vjp=vjp,
         )
@@ -142,7 +141,7 @@ def test_the_jacobian_is_not_the_identity() -> None:
     noise, leftover, weights = sample(0)
     flow = CoupledFlow()
     true, identity = (
-        guided_denoise(flow, noise, STEPS, leftover=leftover, weights=weights, vjp=vjp)
+        guided_denoise(flow, noise, STEPS, Guide(leftover, weights), vjp=vjp)
         for vjp in (True, False)
     )
     assert (true - identity).abs().max() > 0.1
@@ -152,29 +151,25 @@ def test_every_sample_of_a_batch_is_guided_by_its_own_leftover() -> None:
     flow = CoupledFlow()
     noise, _, weights = sample(1, batch=3)
     leftovers = torch.randn(3, H, A, dtype=noise.dtype, generator=torch.Generator().manual_seed(0))
-    together = guided_denoise(flow, noise, STEPS, leftover=leftovers, weights=weights)
+    together = guided_denoise(flow, noise, STEPS, Guide(leftovers, weights))
     for i in range(3):
-        alone = guided_denoise(
-            flow, noise[i : i + 1], STEPS, leftover=leftovers[i], weights=weights
-        )
+        alone = guided_denoise(flow, noise[i : i + 1], STEPS, Guide(leftovers[i], weights))
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
 def test_guidance_works_inside_inference_mode() -> None:
     noise, leftover, weights = sample(2)
-    outside = guided_denoise(CoupledFlow(), noise, STEPS, leftover=leftover, weights=weights)
+    outside = guided_denoise(CoupledFlow(), noise, STEPS, Guide(leftover, weights))
     with torch.inference_mode():
         inner = [tensor.clone() for tensor in (noise, leftover, weights)]
-        inside = guided_denoise(CoupledFlow(), inner[0], STEPS, leftover=inner[1], weights=inner[2])
+        inside = guided_denoise(CoupledFlow(), inner[0], STEPS, Guide(inner[1], inner[2]))
     assert torch.equal(outside, inside)
 
 
 def test_parameters_that_were_not_frozen_record_nothing() -> None:
     layer = torch.nn.Linear(A, A, dtype=torch.float64)
     noise, leftover, weights = sample(2)
-    actions = guided_denoise(
-        lambda x, tau: layer(x), noise, STEPS, leftover=leftover, weights=weights
-    )
+    actions = guided_denoise(lambda x, tau: layer(x), noise, STEPS, Guide(leftover, weights))
     assert not actions.requires_grad
 
 
@@ -184,7 +179,7 @@ def test_the_noise_keeps_its_dtype(dtype: torch.dtype, guide: str) -> None:
     noise, leftover, weights = sample(0, dtype)
     options: dict[str, Any] = {}
     if guide != "none":
-        options = {"leftover": leftover.double(), "weights": weights, "vjp": guide == "vjp"}
+        options = {"guide": Guide(leftover.double(), weights), "vjp": guide == "vjp"}
     assert guided_denoise(CoupledFlow(), noise, STEPS, **options).dtype == dtype
 
 
@@ -197,8 +192,7 @@ def test_the_device_is_never_waited_for(vjp: bool) -> None:
         lambda x, tau: torch.tanh(x) * tau[:, None, None],
         noise,
         STEPS,
-        leftover=leftover,
-        weights=weights,
+        Guide(leftover, weights),
         vjp=vjp,
     )
     assert actions.device.type == "meta"
@@ -211,7 +205,7 @@ def test_guidance_traces_into_one_graph() -> None:
 
     def denoise(noise: torch.Tensor, leftover: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return guided_denoise(
-            lambda x, tau: flow(x) + tau[:, None, None], noise, STEPS, leftover=leftover, weights=w
+            lambda x, tau: flow(x) + tau[:, None, None], noise, STEPS, Guide(leftover, w)
         )
 
     traced = torch.compile(denoise, backend="aot_eager", fullgraph=True)
@@ -224,7 +218,7 @@ def test_guidance_traces_into_one_graph() -> None:
 def test_zero_weights_leave_the_chunk_as_it_was() -> None:
     noise, leftover, _ = sample(4)
     free = guided_denoise(CoupledFlow(), noise, STEPS)
-    guided = guided_denoise(CoupledFlow(), noise, STEPS, leftover=leftover, weights=torch.zeros(H))
+    guided = guided_denoise(CoupledFlow(), noise, STEPS, Guide(leftover, torch.zeros(H)))
     assert torch.equal(free, guided)
 
 
@@ -236,7 +230,7 @@ def test_a_row_is_pulled_only_through_its_weight() -> None:
 
     noise, leftover, weights = sample(5)
     free = guided_denoise(row_wise, noise, STEPS)
-    guided = guided_denoise(row_wise, noise, STEPS, leftover=leftover, weights=weights)
+    guided = guided_denoise(row_wise, noise, STEPS, Guide(leftover, weights))
     pulled = weights > 0
     assert torch.equal(free[:, ~pulled], guided[:, ~pulled])
     assert (free[:, pulled] != guided[:, pulled]).all()
@@ -247,8 +241,8 @@ def test_what_the_leftover_holds_beyond_its_end_is_never_looked_at() -> None:
     nasty = leftover.clone()
     nasty[weights == 0] = torch.nan
     flow = CoupledFlow()
-    want = guided_denoise(flow, noise, STEPS, leftover=leftover, weights=weights)
-    assert torch.equal(want, guided_denoise(flow, noise, STEPS, leftover=nasty, weights=weights))
+    want = guided_denoise(flow, noise, STEPS, Guide(leftover, weights))
+    assert torch.equal(want, guided_denoise(flow, noise, STEPS, Guide(nasty, weights)))
 
 
 def test_the_frozen_prefix_comes_close_to_the_leftover() -> None:
@@ -256,7 +250,7 @@ def test_the_frozen_prefix_comes_close_to_the_leftover() -> None:
     a flow that keeps its noise (v = 0) lands on it where the weight is 1."""
     noise, leftover, weights = sample(7)
     chunk = guided_denoise(
-        lambda x, tau: torch.zeros_like(x), noise, STEPS, leftover=leftover, weights=weights
+        lambda x, tau: torch.zeros_like(x), noise, STEPS, Guide(leftover, weights)
     )
     frozen = weights == 1
     before = (noise[0] - leftover)[frozen].abs().max()
@@ -266,9 +260,9 @@ def test_the_frozen_prefix_comes_close_to_the_leftover() -> None:
 def test_wrong_shapes_are_told() -> None:
     noise, leftover, weights = sample(0)
     with pytest.raises(PolicyError, match=r"leftover .*\(6, 2\).*got \(5, 2\)"):
-        guided_denoise(CoupledFlow(), noise, STEPS, leftover=leftover[:5], weights=weights)
-    with pytest.raises(PolicyError, match=r"needs weights .*got none"):
-        guided_denoise(CoupledFlow(), noise, STEPS, leftover=leftover)
+        guided_denoise(CoupledFlow(), noise, STEPS, Guide(leftover[:5], weights))
+    with pytest.raises(PolicyError, match=r"needs weights \(6,\), got \(5,\)"):
+        guided_denoise(CoupledFlow(), noise, STEPS, Guide(leftover, weights[:5]))
     with pytest.raises(PolicyError, match="at least 1 step"):
         guided_denoise(CoupledFlow(), noise, 0)
 
@@ -323,8 +317,7 @@ def test_a_decoder_is_guided_like_any_other_velocity() -> None:
         lambda x, tau: torch.tanh(x) + 1 + tau[:, None, None],
         noise,
         STEPS,
-        leftover=leftover,
-        weights=weights,
+        Guide(leftover, weights),
     )
     torch.testing.assert_close(infer(Decoder()), want)
 
@@ -355,3 +348,24 @@ def test_noise_is_drawn_for_the_batch_of_what_is_given(given: dict[str, torch.Te
     first, second = (infer(Decoder(), **(absent | given)) for _ in range(2))
     assert first.shape == (3, H, A)
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("executed", [0, 4, 9, 10, 12])
+@pytest.mark.parametrize("delay", [0, 3, 10, 40])
+def test_any_d_and_s_of_any_leftover_will_do(delay: int, executed: int) -> None:
+    """With nothing left of the old chunk, nothing is pulled."""
+    old = torch.full((1, 10, 3), 2.0)
+    noise = torch.randn(1, 10, 3, generator=torch.Generator().manual_seed(0))
+
+    def decoder(*, noise: Any, time: Any, **_: Any) -> Any:
+        return torch.tanh(noise) + time[:, None, None]
+
+    def infer(prev: torch.Tensor | None) -> torch.Tensor:
+        return guided_action_chunk_inference(
+            decoder, None, None, prev, delay, executed, STEPS, 10, 3, input_noise=noise
+        )
+
+    chunk, free = infer(old[:, executed:]), infer(None)
+    assert chunk.shape == (1, 10, 3)
+    assert torch.isfinite(chunk).all()
+    assert torch.equal(chunk, free) == (executed >= 10)

@@ -84,7 +84,7 @@ def test_rtc_and_prefix_say_how_the_leftover_binds(simulate: Simulate) -> None:
     assert run.policy.inputs[2]["guidance"] == GuidanceOptions(**options)
     run = simulated(simulate, "prefix", **options)
     run.tick(30)
-    assert run.policy.inputs[2]["guidance"] == GuidanceOptions(prefix=True)
+    assert run.policy.inputs[2]["guidance"] == GuidanceOptions(schedule="zeros", prefix=True)
     assert run.policy.inputs[2]["est_delay"] == run.plans[2].d == 3
     hard = compute_guided_prefix_weights(run.plans[2].d, run.plans[2].s, H, schedule="zeros")
     np.testing.assert_array_equal(run.chunks[2]["weights"], hard)
@@ -165,28 +165,46 @@ def test_what_the_leftover_holds_beyond_its_end_is_not_mixed_in(mode: Any) -> No
     planned = open_mode(mode, config(action_chunk_size=H).params)
     leftover = np.full((H, 2), 5.0, np.float32)
     plan = Plan(20, 0, cold=False, s=7, d=2, leftover=leftover, previous_obs_tick=3)
-    weights = planned.weights(plan, H)
-    joined = planned.join(plan, weights, np.ones((H, 2), np.float32))
+    joined, weights = planned.join(plan, np.ones((H, 2), np.float32))
     assert (joined[:2] > 1).all()
     assert (joined[3:] == 1).all()
+    assert not weights[3:].any()
 
 
-def test_a_dropped_chunk_leaves_no_trace_in_the_ensemble(simulate: Simulate) -> None:
+def test_chunks_that_were_dropped_leave_no_trace_in_the_ensemble(simulate: Simulate) -> None:
+    """Six in a row, while the chunk before them is still being executed."""
+
     def script(number: int, chunk: Any) -> Any:
-        return chunk[:-1] if number == 3 else chunk
+        return chunk[:-1] if 6 <= number < 12 else chunk
 
     policy = ScriptedPolicy(action_chunk_size=H, action_dim=2, script=script)
-    run = simulated(simulate, "temporal_ensembling", policy=policy, temporal_ensemble_coeff=0.0)
-    run.tick(40)
-    assert run.dropped == 1
-    plan, chunk = run.plans[3], run.chunks[2]  # the fourth inference is the third chunk
-    assert plan.previous_chunk == 1
-    both = run.chunks[1]["actions"][plan.s]
-    shares = chunk["weights"][0]
-    assert shares in (np.float32(1 / 2), np.float32(2 / 3)), "one or two chunks foresaw row 0"
-    np.testing.assert_allclose(
-        chunk["actions"][0], shares * both + (1 - shares) * raw_chunk(4)[0], rtol=1e-5
+    run = simulated(
+        simulate,
+        "temporal_ensembling",
+        policy=policy,
+        temporal_ensemble_coeff=0.0,
+        min_num_actions_executed=1,
+        delay=lambda n: 0.5,
     )
+    while len(run.plans) < 12:
+        run.tick()
+    run.tick(2)
+    assert run.dropped == 6
+    plan, after = run.plans[11], run.chunks[5]
+    assert (plan.previous_chunk, plan.s) == (4, 7), "the last chunk that was not dropped goes on"
+    foreseen = np.array([3, 2, 1])  # its rows 7, 8, 9, by it and the two before it
+    np.testing.assert_allclose(after["weights"][:3], foreseen / (foreseen + 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("coefficient", [-10.0, 10.0])
+def test_an_ensemble_of_very_many_chunks_stays_finite(coefficient: float) -> None:
+    ensemble, horizon = Ensemble(coefficient), 200
+    leftover = np.zeros((horizon, 2), np.float32)
+    for tick in range(1, 190):
+        plan = Plan(tick, 0, cold=False, s=1, leftover=leftover, previous_obs_tick=tick - 1)
+        weights = ensemble(plan, horizon)
+        assert np.isfinite(weights).all()
+    assert weights[0] == pytest.approx(0.0 if coefficient < 0 else 1.0, abs=1e-3)
 
 
 def test_a_mode_that_the_policy_cannot_serve_is_refused_with_those_that_it_can() -> None:

@@ -90,6 +90,8 @@ def test_a_chunk_is_published_whole(bench: Callable[..., Bench]) -> None:
     [
         lambda n, c: np.where(np.arange(H)[:, None] == 5, np.nan, c),
         lambda n, c: c * np.inf,
+        lambda n, c: c.astype(np.float64) * 1e300,  # more than a chunk's float32 can hold
+        lambda n, c: c.astype(np.int64),
         lambda n, c: c[:-1],
         lambda n, c: c.tolist(),
         lambda n, c: None,

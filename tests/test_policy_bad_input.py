@@ -19,7 +19,7 @@ from tiny_flow import TinyFlow
 
 from rt.child import Status
 from rt.errors import ConfigError, PolicyError, RtError
-from rt.infer.denoising import guided_denoise, prefix_denoise
+from rt.infer.denoising import Guide, guided_denoise, prefix_denoise
 from rt.infer.inpainting import guided_action_chunk_inference
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy, random_observation
@@ -141,12 +141,12 @@ def test_denoising_refuses_such_a_velocity_guided_or_not(fault: str, guide: str)
     def velocity(x: torch.Tensor, tau: torch.Tensor) -> Any:
         return FAULTS[fault](x)
 
-    noise, more = torch.zeros(1, 6, 2), {"leftover": torch.ones(6, 2), "weights": torch.ones(6)}
+    noise, tied = torch.zeros(1, 6, 2), Guide(torch.ones(6, 2), torch.ones(6))
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "none": lambda: guided_denoise(velocity, noise, 5),
-        "vjp": lambda: guided_denoise(velocity, noise, 5, **more),
-        "identity": lambda: guided_denoise(velocity, noise, 5, **more, vjp=False),
-        "prefix": lambda: prefix_denoise(velocity, noise, 5, **more),
+        "vjp": lambda: guided_denoise(velocity, noise, 5, tied),
+        "identity": lambda: guided_denoise(velocity, noise, 5, tied, vjp=False),
+        "prefix": lambda: prefix_denoise(velocity, noise, 5, tied),
     }
     with pytest.raises(PolicyError, match=r"velocity must be a tensor \(1, 6, 2\) of floats"):
         ways[guide]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_flow import NoFlow, TinyFlow
+from two_ways import TwoWays
 
 from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError
 from rt.infer import POLICY_REGISTRY, Policy, build_policy
@@ -509,13 +511,26 @@ def test_warm_up_runs_both_paths() -> None:
     policy: Any = flow()
     guided = set()
 
-    def infer(*inputs: Any) -> Any:
-        guided.add(inputs[2] is not None)
-        return FlowPolicy._infer(policy, *inputs)
+    def infer(*inputs: Any, **leftover: Any) -> Any:
+        guided.add(bool(leftover))
+        return FlowPolicy._infer(policy, *inputs, **leftover)
 
     policy._infer = infer
     policy.warmup()
     assert guided == {True, False}
+
+
+def test_statistics_beside_a_network_s_own_are_refused() -> None:
+    """Silently taking the network's own would command relative actions as absolute ones."""
+    network = TwoWays(action_horizon=H, action_dim=A, normalizer=Normalizer.identity())
+    policy = FlowPolicy({"flow": network})
+    given = {"proprio": np.zeros((1, A), np.float32)}
+    relative = dataclasses.replace(Normalizer.identity(), delta=np.array([True] * A))
+    scaled = Normalizer(Affine(np.zeros(A), np.ones(A)), Affine(np.zeros(A), np.ones(A)))
+    policy.predict(given, Normalizer.identity())
+    for normalizer in (relative, scaled):
+        with pytest.raises(PolicyError, match="statistics of its own.*delta_actions"):
+            policy.predict(given, normalizer)
 
 
 def test_the_random_observation_has_the_network_s_shapes() -> None:

@@ -17,7 +17,7 @@ from tiny_smolvla import ACTION_DIM, FEATURES, HORIZON, MODEL_DIM, STATE_DIM, ST
 from transformers import DynamicCache
 
 from rt.infer import build_policy
-from rt.infer.denoising import guided_denoise
+from rt.infer.denoising import Guide, guided_denoise
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.policies import lerobot_policy
@@ -135,7 +135,7 @@ def test_guidance_under_inference_mode_is_what_it_is_without(
         velocity = partial(network.velocity, network.encode(batched(network)))
         rows = torch.from_numpy(compute_guided_prefix_weights(DELAY, EXECUTED, HORIZON))
         return guided_denoise(
-            velocity, noise, STEPS, leftover=torch.ones(HORIZON, MODEL_DIM), weights=rows
+            velocity, noise, STEPS, Guide(torch.ones(HORIZON, MODEL_DIM), rows)
         )
 
     outside = run()

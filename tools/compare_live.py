@@ -1,7 +1,7 @@
 """What a slow policy does to a run, mode by mode: real processes, the simulated IGRIS_B.
 
-`python tools/compare_live.py` (needs the extra [sim]): every mode under every injected delay sees
-the same scenes. Writes docs/compare_live.csv and prints it as a table.
+`python tools/compare_live.py` (needs the extra [sim]; about 20 minutes): every mode under every
+injected delay has the same scenes to do. Writes docs/compare_live.csv and prints it as a table.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rt.compare.metrics import wilson
 from rt.config.schema import Algorithm
 from rt.follow import launched
 from rt.records import Phase
 
 DOCS = Path(__file__).parents[1] / "docs"
 PERIOD_S = 0.05
+LOOK_S = 2.0
 
 
 class Episode(NamedTuple):
-    """One finished episode, from its first executed row to its end."""
+    """One finished episode, from its first executed row to the target or the time-out."""
 
     success: bool
     seconds: float
@@ -61,25 +63,30 @@ def _measured(ran: NDArray[Any], *, success: bool) -> Episode:
     )
 
 
-def measure(mode: str, delay_ms: int, seconds: float) -> dict[str, Any]:
-    """One run: the medians of its episodes."""
+def measure(mode: str, delay_ms: int, count: int) -> dict[str, Any]:
+    """The first `count` episodes of one run: medians, and Wilson's 95 % interval of success."""
     flags = ("--inference_algorithm", mode, "--inject_delay_ms", str(delay_ms))
     with launched(*flags, "--set", "params.policy_update_period=25") as run:
-        ticks = run.follow(seconds)
+        while len(seen := list(episodes(run.follow(LOOK_S)))) < count:
+            pass
         counted = [int(c["previous_d_counted"]) for c in run.published.values()]
-    seen = list(episodes(ticks))
-    reached = [e.seconds for e in seen if e.success]
-    delays = [d for d in counted if d >= 0]
+    seen = seen[:count]
+    success = wilson(sum(e.success for e in seen), count)
+
+    def median(values: list[float], digits: int) -> float:
+        return round(float(np.median(values)), digits)
+
     return {
         "mode": mode,
         "injected_ms": delay_ms,
-        "episodes": len(seen),
-        "successes": len(reached),
-        "seconds_to_target": round(float(np.median(reached)), 2) if reached else "",
-        "standing_s": round(float(np.median([e.standing_s for e in seen])), 2),
-        "jerk_rad_s3": round(float(np.median([e.jerk for e in seen])), 1),
-        "seam_deg": round(float(np.median([e.seam_deg for e in seen])), 2),
-        "d_counted": max(delays, default=""),
+        "d_counted": median([d for d in counted if d >= 0] or [0], 0),
+        "success": round(success.mean, 2),
+        "low": round(success.low, 2),
+        "high": round(success.high, 2),
+        "seconds": median([e.seconds for e in seen], 2),
+        "standing_s": median([e.standing_s for e in seen], 2),
+        "jerk_rad_s3": median([e.jerk for e in seen], 1),
+        "seam_deg": median([e.seam_deg for e in seen], 2),
     }
 
 
@@ -89,14 +96,14 @@ def main() -> None:
     parser.add_argument(
         "--modes", nargs="+", choices=get_args(Algorithm), default=["sequential", "naive", "rtc"]
     )
-    parser.add_argument("--seconds", type=float, default=90.0, help="of each run")
+    parser.add_argument("--episodes", type=int, default=16, help="of each run")
     parser.add_argument("--out", type=Path, default=DOCS / "compare_live.csv")
     args = parser.parse_args()
     rows = []
     for delay_ms in args.delays_ms:
         for mode in args.modes:
             print(f"{mode}, {delay_ms} ms", end="\r", file=sys.stderr, flush=True)
-            rows.append(measure(mode, delay_ms, args.seconds))
+            rows.append(measure(mode, delay_ms, args.episodes))
     with args.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rt.compare.metrics import average
 from rt.infer.delta_expert import CONTEXT_ROWS
-from rt.infer.denoising import guided_denoise
+from rt.infer.denoising import Guide, guided_denoise
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.delta_flow import DeltaFlow
 from rt.infer.policies.flow import FlowPolicy
@@ -98,7 +98,7 @@ def denoise(
     """(B, H, A): the policy's own chunks."""
     noise = torch.randn(len(prefix), model.action_horizon, model.action_dim)
     velocity = partial(model.velocity, prefix)
-    return guided_denoise(velocity, noise, demo.STEPS, leftover=leftover, weights=weights)
+    return guided_denoise(velocity, noise, demo.STEPS, Guide(leftover, weights))
 
 
 def held(rows: Tensor, length: int) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rt.infer.cuda_graph import Recorder
-from rt.infer.denoising import guided_denoise, guided_step, prefix_denoise, prefix_step
+from rt.infer.denoising import Guide, guided_denoise, guided_step, prefix_denoise, prefix_step
 from rt.infer.policy import GuidanceOptions
 
 # Autocast casts the weights of these at each use, and nothing else does anything with them.
@@ -38,11 +38,11 @@ class Acceleration:
     compile: bool = False
     bf16: bool = False
     cuda_graph: bool = False
-    tf32: bool = True
+    tf32: bool = False
 
 
 class FastNetwork:
-    """The two calls of a flow network (rt.infer.policies.flow), as `how` says.
+    """A flow network's `encode` and denoising loop: compiled, cast and recorded as `how` asks.
 
     network: on `device`; with bf16 its matrices are cast for good.
     num_steps: n Euler steps.
@@ -57,7 +57,7 @@ class FastNetwork:
                 torch.backends.cudnn.allow_tf32 = True
                 torch.set_float32_matmul_precision("high")
         if how.compile:
-            keep_what_is_compiled()
+            set_compile_cache()
         if how.bf16:
             cast_once(network)
         compiled: Callable[[Any], Any] = torch.compile if how.compile else lambda call: call
@@ -80,38 +80,34 @@ class FastNetwork:
         self,
         context: Any,
         noise: Tensor,
-        leftover: Tensor | None,
-        weights: Tensor | None,
+        guide: Guide | None,
         options: GuidanceOptions,
     ) -> Tensor:
         """`guided_denoise`, or `prefix_denoise` if the options say so: (B, H, A).
 
         context: what `encode` gave; with cuda_graph, a pytree of tensors.
-        leftover, weights: as they take them; None: neither is used.
         """
         how = options.prefix, options.max_guidance_weight, options.vjp
-        return self._loop(context, noise, leftover, weights, *how)
+        return self._loop(context, noise, guide, *how)
 
     def _steps(
         self,
         context: Any,
         noise: Tensor,
-        leftover: Tensor | None,
-        weights: Tensor | None,
+        guide: Guide | None,
         prefix: bool,
         max_guidance_weight: float,
         vjp: bool,
     ) -> Tensor:
         """A function of its arguments alone, so that it can be recorded."""
         velocity, n = partial(self._velocity, context), self._num_steps
-        guide: dict[str, Any] = {"leftover": leftover, "weights": weights}
-        if prefix and leftover is not None:
-            return prefix_denoise(velocity, noise, n, **guide, step=self._prefix_step)
+        if prefix and guide is not None:
+            return prefix_denoise(velocity, noise, n, guide, step=self._prefix_step)
         pull: dict[str, Any] = {"max_guidance_weight": max_guidance_weight, "vjp": vjp}
-        return guided_denoise(velocity, noise, n, **guide, **pull, step=self._guided_step)
+        return guided_denoise(velocity, noise, n, guide, **pull, step=self._guided_step)
 
 
-def keep_what_is_compiled() -> None:
+def set_compile_cache() -> None:
     """Have torch keep compiled code in `compile_cache()` unless TORCHINDUCTOR_CACHE_DIR says where.
 
     Its own choice is the folder for temporary files, which the machine's restart may empty.

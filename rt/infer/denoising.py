@@ -13,7 +13,7 @@ are the leftover's, at tau = 1, from the first step on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,13 @@ from rt.errors import PolicyError
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[..., Tensor]
+
+
+class Guide(NamedTuple):
+    """What a new chunk is tied to, and how strongly."""
+
+    leftover: Tensor  # Y, (B or 1, H, A) or (H, A): row i meets the new row i
+    weights: Tensor  # W, (H,) or (H, A). Where it is 0 the leftover is never looked at, be it NaN
 
 
 def guidance_weight(tau: float, max_guidance_weight: float) -> float:
@@ -36,21 +43,18 @@ def guided_denoise(
     velocity: Velocity,
     noise: Tensor,
     num_steps: int,
+    guide: Guide | None = None,
     *,
-    leftover: Tensor | None = None,
-    weights: Tensor | None = None,
     max_guidance_weight: float = 5.0,
     vjp: bool = True,
     step: Step | None = None,
 ) -> Tensor:
-    """Integrate `velocity` from noise to actions, pulled to `leftover`: (B, H, A), noise's dtype.
+    """Integrate `velocity` from noise to actions, pulled to the leftover: (B, H, A), noise's dtype.
 
     velocity: (x (B, H, A), tau (B,)) → (B, H, A), differentiable in x.
     noise: (B, H, A), a sample of N(0, I).
     num_steps: n ≥ 1 Euler steps.
-    leftover: Y, (B, H, A) or (H, A), row i meets the new chunk's row i. None: no guidance.
-    weights: (H,), from `compute_guided_prefix_weights`, or (H, A). What the leftover holds where
-        they are 0 is never looked at, be it NaN.
+    guide: its weights from `compute_guided_prefix_weights`. None: no guidance.
     max_guidance_weight: beta. Above 5 brings nothing, and too high diverges at n = 5.
     vjp: False takes the identity for ∂x̂/∂x, which is cheaper and not what the paper does.
     step: a compiled `guided_step`. One step is compiled, not the loop: n times shorter, and what
@@ -61,13 +65,13 @@ def guided_denoise(
     """
     _check_steps(num_steps)
     step = step or guided_step
-    target, mask = (None, None) if leftover is None else _guide(noise, leftover, weights)
+    guide = None if guide is None else _checked(guide, noise)
     x, length = noise, _scalar(noise, 1 / num_steps)
     with torch.no_grad():  # parameters that were not frozen would record every step
         for i in range(num_steps):
             tau = _time(noise, i / num_steps)
             strength = _scalar(noise, guidance_weight(i / num_steps, max_guidance_weight))
-            x = step(velocity, x, tau, length, target, mask, strength, vjp)
+            x = step(velocity, x, tau, length, guide, strength, vjp)
     return x
 
 
@@ -75,23 +79,22 @@ def prefix_denoise(
     velocity: Velocity,
     noise: Tensor,
     num_steps: int,
+    guide: Guide,
     *,
-    leftover: Tensor,
-    weights: Tensor,
     step: Step | None = None,
 ) -> Tensor:
     """Integrate `velocity` while the frozen rows stay as the leftover has them: (B, H, A).
 
     velocity: (x (B, H, A), tau (B, H)) → (B, H, A), of a network trained with clean prefixes.
-    weights: (H,) or (H, A): rows where they are 1 are frozen; see `guided_denoise` for the rest.
+    guide: rows where its weights are 1 are frozen; see `guided_denoise` for the rest.
     step: a compiled `prefix_step`.
     Raises PolicyError.
     """
     _check_steps(num_steps)
     step = step or prefix_step
-    target, mask = _guide(noise, leftover, weights)
-    frozen = (mask >= 1).any(-1, keepdim=True)  # (H, 1); a padding joint has weight 0
-    x, length = torch.where(frozen, target, noise), _scalar(noise, 1 / num_steps)
+    leftover, weights = _checked(guide, noise)
+    frozen = (weights >= 1).any(-1, keepdim=True)  # (H, 1); a padding joint has weight 0
+    x, length = torch.where(frozen, leftover, noise), _scalar(noise, 1 / num_steps)
     with torch.no_grad():
         for i in range(num_steps):
             x = step(velocity, x, _time(noise, i / num_steps), length, frozen)
@@ -103,16 +106,27 @@ def guided_step(
     x: Tensor,
     tau: Tensor,
     length: Tensor,
-    target: Tensor | None,
-    mask: Tensor | None,
+    guide: Guide | None,
     strength: Tensor,
     vjp: bool,
 ) -> Tensor:
-    """x (B, H, A) one step of `length` () further (Eq. 1), pulled with `strength` () (Eq. 2)."""
-    v, g = velocity_and_pull(velocity, x, tau, target, mask, vjp)
-    if g is not None:
-        v = v + strength * g
-    return x + length * v
+    """x (B, H, A) one step of `length` () further (Eq. 1), pulled by `strength` () (Eqs. 2, 3)."""
+    if guide is None:
+        return x + length * _like(velocity(x, tau), x)
+    rest = (1 - tau)[:, None, None]
+
+    def clean(x: Tensor) -> tuple[Tensor, Tensor]:
+        v = _like(velocity(x, tau), x)
+        return x + rest * v, v
+
+    if vjp:
+        estimate, pull_back, v = torch.func.vjp(clean, x, has_aux=True)  # type: ignore[misc]
+        (g,) = pull_back(guide.weights * (guide.leftover - estimate))
+    else:
+        estimate, v = clean(x)
+        g = guide.weights * (guide.leftover - estimate)
+    moved: Tensor = x + length * (v + strength * g)
+    return moved
 
 
 def prefix_step(
@@ -124,8 +138,8 @@ def prefix_step(
 
 
 def _like(v: Any, x: Tensor) -> Tensor:
-    """What a network answered, in x's dtype. Raises PolicyError for no floats of x's shape, some of
-    which would be broadcast unseen."""
+    """What a network answered, in x's dtype, which under autocast it may not be. Raises PolicyError
+    for no floats of x's shape, some of which would be broadcast unseen."""
     if not isinstance(v, Tensor) or v.shape != x.shape or not v.is_floating_point():
         got = f"{tuple(v.shape)} {v.dtype}" if isinstance(v, Tensor) else type(v).__name__
         raise PolicyError(
@@ -150,46 +164,19 @@ def _check_steps(num_steps: int) -> None:
         raise PolicyError(f"denoising takes at least 1 step, got num_steps = {num_steps}")
 
 
-def _guide(noise: Tensor, leftover: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Y (B or 1, H, A) and W (H, 1 or A) on the noise's device, in its dtype; checked."""
+def _checked(guide: Guide, noise: Tensor) -> Guide:
+    """Y (B or 1, H, A) or (H, A) and W (H, 1 or A) on the noise's device, in its dtype."""
     B, H, A = noise.shape
+    leftover, weights = guide
     if tuple(leftover.shape) not in ((B, H, A), (1, H, A), (H, A)):
         raise PolicyError(
             f"the leftover to guide by must be {(B, H, A)} or {(H, A)} like the noise, "
             f"got {tuple(leftover.shape)}"
         )
-    if weights is None or tuple(weights.shape) not in ((H,), (H, A)):
-        got = "none" if weights is None else str(tuple(weights.shape))
-        raise PolicyError(f"guidance by a leftover of {H} rows needs weights ({H},), got {got}")
-    mask = weights.to(noise).reshape(H, -1)
+    if tuple(weights.shape) not in ((H,), (H, A)):
+        raise PolicyError(
+            f"guidance by a leftover of {H} rows needs weights ({H},), got {tuple(weights.shape)}"
+        )
+    weights = weights.to(noise).reshape(H, -1)
     # 0 · NaN is NaN: rows that pull nowhere are taken out, not multiplied out.
-    return leftover.to(noise).masked_fill(mask == 0, 0), mask
-
-
-def velocity_and_pull(
-    velocity: Velocity,
-    x: Tensor,
-    tau: Tensor,
-    target: Tensor | None,
-    mask: Tensor | None,
-    vjp: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """v and g (Eqs. 2, 3) at x (B, H, A) and tau (B,): the network's share of a step.
-
-    target: Y, (B or 1, H, A); None: g is None. mask: W, (H, 1) or (H, A). Under autocast the
-    network may answer in another dtype than x's: v is x's.
-    """
-    if target is None or mask is None:
-        return _like(velocity(x, tau), x), None
-    rest = (1 - tau)[:, None, None]
-
-    def clean(x: Tensor) -> tuple[Tensor, Tensor]:
-        v = _like(velocity(x, tau), x)
-        return x + rest * v, v
-
-    if not vjp:
-        estimate, v = clean(x)
-        return v, mask * (target - estimate)
-    estimate, pull_back, v = torch.func.vjp(clean, x, has_aux=True)  # type: ignore[misc]
-    (g,) = pull_back(mask * (target - estimate))
-    return v, g
+    return Guide(leftover.to(noise).masked_fill(weights == 0, 0), weights)

@@ -73,7 +73,7 @@ def guided_action_chunk_inference(
     action_decoder: called with `time=` (B,), `noise=` (B, H, A), `memory_input=cond_memory` and
         `discrete_semantic_input=`; returns the velocity (B, H, A).
     prev_action_chunk: the leftover, (B, h, A) or (h, A) with h ≤ H: already shifted, so that its
-        row i meets the new row i; missing rows are padded by its last. None: unguided.
+        row i meets the new row i; missing rows are padded by its last. None or no rows: unguided.
     delay, executed_steps: d and s of the weights (schedule exp).
     num_queries, action_dim: H and A.
     input_noise: (B, H, A). None: drawn, with the batch, device and dtype of cond_memory where that
@@ -81,20 +81,19 @@ def guided_action_chunk_inference(
     """
     import torch
 
-    from rt.infer.denoising import guided_denoise
+    from rt.infer.denoising import Guide, guided_denoise
 
     noise = input_noise
     if noise is None:
         noise = _noise_like(cond_memory, prev_action_chunk, num_queries, action_dim)
-    leftover = prev_action_chunk
-    weights = None
-    if leftover is not None:
+    guide = None
+    if prev_action_chunk is not None and prev_action_chunk.shape[-2]:
+        leftover = prev_action_chunk
         missing = num_queries - leftover.shape[-2]
-        if missing > 0 and leftover.shape[-2]:
+        if missing > 0:
             leftover = torch.cat([leftover] + [leftover[..., -1:, :]] * missing, dim=-2)
-        weights = torch.from_numpy(
-            compute_guided_prefix_weights(delay, executed_steps, num_queries)
-        )
+        weights = compute_guided_prefix_weights(delay, executed_steps, num_queries)
+        guide = Guide(leftover, torch.from_numpy(weights))
 
     def velocity(x: Tensor, tau: Tensor) -> Tensor:
         return action_decoder(
@@ -105,12 +104,7 @@ def guided_action_chunk_inference(
         )
 
     return guided_denoise(
-        velocity,
-        noise,
-        num_ode_sim_steps,
-        leftover=leftover,
-        weights=weights,
-        max_guidance_weight=max_guidance_weight,
+        velocity, noise, num_ode_sim_steps, guide, max_guidance_weight=max_guidance_weight
     )
 
 

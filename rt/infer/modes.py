@@ -8,7 +8,7 @@ temporal_ensembling   the chunk goes on  the weighted mean of all chunks that fo
 rtc                   the chunk goes on  denoised under the leftover's pull (W)
 prefix                the chunk goes on  denoised behind the leftover's first d rows, kept clean
 
-`rtc` with the schedule `zeros` is guidance with a hard mask, with `vjp` off that of the identity.
+`rtc` with `schedule: zeros` has a hard mask; with `vjp: false`, the identity for the Jacobian.
 Control knows none of this: a chunk is a chunk.
 """
 
@@ -46,21 +46,16 @@ class Planner(Protocol):
     def adopt(self, index: int, first_tick: int, obs_tick: int, actions: Chunk) -> None: ...
 
 
-Tie = Callable[[Plan, int], Weights]  # (plan with a leftover, H) → (H,)
+Weigh = Callable[[Plan, int], Weights]  # (plan with a leftover, H) → (H,)
 
 
-def untied(plan: Plan, horizon: int) -> Weights:
-    """Nothing of the old chunk is kept."""
-    return np.zeros(horizon, np.float32)
-
-
-def by_schedule(schedule: Schedule) -> Tie:
+def by_schedule(schedule: Schedule) -> Weigh:
     """The prefix weights W of Eq. 5 and its variants."""
 
-    def tie(plan: Plan, horizon: int) -> Weights:
+    def weigh(plan: Plan, horizon: int) -> Weights:
         return compute_guided_prefix_weights(plan.d, plan.s, horizon, schedule=schedule)
 
-    return tie
+    return weigh
 
 
 class Ensemble:
@@ -82,9 +77,11 @@ class Ensemble:
         self._counts[plan.obs_tick] = counts + 1
         while len(self._counts) > REMEMBERED:
             del self._counts[min(self._counts)]
-        each = np.exp(-self._coefficient * np.arange(counts.max() + 1))
-        before = np.concatenate([[0.0], np.cumsum(each)])
-        shares: Weights = (before[counts] / (before[counts] + each[counts])).astype(np.float32)
+        # In units of the newest chunk's weight, so that what overflows is a share of 1.
+        with np.errstate(over="ignore"):
+            old_ones = np.cumsum(np.exp(self._coefficient * np.arange(1, counts.max() + 1)))
+        total = np.concatenate([[0.0], old_ones])[counts]
+        shares: Weights = (1 - 1 / (1 + total)).astype(np.float32)
         return shares
 
 
@@ -94,7 +91,7 @@ class Mode:
 
     name: Algorithm
     planner: Planner
-    tie: Tie = untied
+    weigh: Weigh | None = None  # how strongly each row is tied to the leftover; None: not at all
     guidance: GuidanceOptions | None = None  # None: the policy is told nothing of the leftover
     mixes: bool = False  # the leftover's share is mixed in afterwards
 
@@ -106,10 +103,6 @@ class Mode:
                 f"{place}: this policy cannot run in the mode {self.name!r}: expected "
                 f"--inference_algorithm to be one of {', '.join(served)}"
             )
-
-    def weights(self, plan: Plan, horizon: int) -> Weights:
-        """How strongly row i is tied to the leftover, (H,): once for each plan."""
-        return untied(plan, horizon) if plan.leftover is None else self.tie(plan, horizon)
 
     def ask(
         self, policy: Policy, plan: Plan, observation: dict[str, Any], normalizer: Normalizer
@@ -127,12 +120,16 @@ class Mode:
         }
         return policy.guided_inference(observation, normalizer, plan.s, len(plan.leftover))
 
-    def join(self, plan: Plan, weights: Weights, actions: Chunk) -> Chunk:
-        """What is published of the policy's `actions` (H, A)."""
-        if plan.leftover is None or not self.mixes:
-            return actions
-        joined: Chunk = actions + weights[:, None] * (plan.leftover - actions)
-        return joined
+    def join(self, plan: Plan, actions: Chunk) -> tuple[Chunk, Weights]:
+        """What is published of the policy's `actions` (H, A), float32, and how strongly each of
+        its rows is tied to the leftover, (H,)."""
+        actions = actions.astype(np.float32)
+        if plan.leftover is None or self.weigh is None:
+            return actions, np.zeros(len(actions), np.float32)
+        weights = self.weigh(plan, len(actions))
+        if self.mixes:
+            actions += weights[:, None] * (plan.leftover - actions)
+        return actions, weights
 
 
 def open_mode(algorithm: Algorithm, params: RuntimeParams) -> Mode:
@@ -147,10 +144,11 @@ def open_mode(algorithm: Algorithm, params: RuntimeParams) -> Mode:
     if algorithm == "temporal_ensembling":
         return Mode(algorithm, planner, Ensemble(params.temporal_ensemble_coeff), mixes=True)
     if algorithm == "prefix":
-        return Mode(algorithm, planner, by_schedule("zeros"), GuidanceOptions(prefix=True))
-    guidance = GuidanceOptions(
-        schedule=params.schedule,
-        max_guidance_weight=params.max_guidance_weight,
-        vjp=params.vjp,
-    )
-    return Mode(algorithm, planner, by_schedule(params.schedule), guidance)
+        guidance = GuidanceOptions(schedule="zeros", prefix=True)
+    else:
+        guidance = GuidanceOptions(
+            schedule=params.schedule,
+            max_guidance_weight=params.max_guidance_weight,
+            vjp=params.vjp,
+        )
+    return Mode(algorithm, planner, by_schedule(guidance.schedule), guidance)

@@ -77,6 +77,11 @@ class Normalizer:
     action: Affine
     delta: NDArray[np.bool_] | None = None  # (A,): joints whose action is relative to the state
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing, whatever the state."""
+        return self.state is IDENTITY and self.action is IDENTITY and self.delta is None
+
     def anchored(self, state: Vector | Chunk) -> Normalizer:
         """Itself for an inference from `state` (state_dim,), robot units, state_dim >= A.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from rt import clock
 from rt.arrays import Chunk
+from rt.child import Status
 from rt.clock import Ticks
 from rt.config import Config
 from rt.errors import PolicyError
@@ -90,7 +91,7 @@ class Pipeline:
             start = time.perf_counter()
             actions = self._infer(plan, dict(observation))
             took.append(time.perf_counter() - start)
-            if problem := self._problem_with(actions, finite=False):
+            if problem := self._problem_with(actions):
                 raise PolicyError(f"{self._config.run.policy_yaml_path}: {problem}")
         seconds = sorted(took)[len(took) // 2]
         rows = int(np.ceil(seconds * params.HZ))
@@ -121,8 +122,7 @@ class Pipeline:
         plan = self._mode.planner.plan(record)
         t_observed = clock.now_ns()
         try:
-            actions = self._infer(plan, observation)
-            self.problem = self._problem_with(actions)
+            self.problem = self._take(plan, self._infer(plan, observation))
             self._failures = 0
         except Exception as error:  # a policy's fault costs one chunk, not the process
             self._failures += 1
@@ -132,8 +132,13 @@ class Pipeline:
         if self.problem:
             self.dropped += 1
             return True
-        self._publish(record, plan, actions, t_start, t_observed)
+        self._publish(record, plan, t_start, t_observed)
         return True
+
+    def tell(self, status: Status) -> None:
+        """How inference fares: its counters, and what it waits for or what was wrong last."""
+        status.count(self.late, self.dropped)
+        status.write("ready", detail=self.observer.waiting_for or self.problem)
 
     def _tell_of_new_episode(self, episode: int) -> None:
         """A policy may carry state from chunk to chunk, but not from episode to episode."""
@@ -148,7 +153,16 @@ class Pipeline:
         time.sleep(self._config.run.inject_delay_ms / 1000)
         return actions
 
-    def _problem_with(self, actions: Chunk, *, finite: bool = True) -> str:
+    def _take(self, plan: Plan, actions: Chunk) -> str:
+        """Join the policy's chunk with the leftover, in the chunk record. What is wrong with it."""
+        if problem := self._problem_with(actions):
+            return problem
+        with np.errstate(invalid="ignore", over="ignore"):  # looked for below
+            self._chunk["actions"], self._chunk["weights"] = self._mode.join(plan, actions)
+        finite = np.isfinite(self._chunk["actions"]).all()
+        return "" if finite else "the policy gave a chunk that is not finite"
+
+    def _problem_with(self, actions: Chunk) -> str:
         if not isinstance(actions, np.ndarray) or actions.shape != self._shape:
             got = actions.shape if isinstance(actions, np.ndarray) else type(actions).__name__
             return (
@@ -157,13 +171,9 @@ class Pipeline:
             )
         if not np.issubdtype(actions.dtype, np.floating):
             return f"the policy gave a chunk of dtype {actions.dtype}, expected float32"
-        if finite and not np.isfinite(actions).all():
-            return "the policy gave a chunk that is not finite"
         return ""
 
-    def _publish(
-        self, record: Record, plan: Plan, actions: Chunk, t_start: int, t_observed: int
-    ) -> None:
+    def _publish(self, record: Record, plan: Plan, t_start: int, t_observed: int) -> None:
         chunk = self._chunk
         t_inferred = clock.now_ns()
         period = self._config.period_ns
@@ -173,8 +183,6 @@ class Pipeline:
         latency = getattr(self._policy, "latency", {})
         chunk["encode_ns"] = latency.get("encode_ns", 0)
         chunk["denoise_ns"] = latency.get("denoise_ns", t_inferred - t_observed)
-        chunk["weights"] = weights = self._mode.weights(plan, len(actions))
-        chunk["actions"] = self._mode.join(plan, weights, actions)
         now = clock.now_ns()
         first_tick = plan.first_tick(ticks, now + self._mode.planner.publish_margin_ns)
         chunk["first_tick"] = first_tick

@@ -105,8 +105,7 @@ def run(session: Session, status: Status) -> None:
     while True:
         if ticks.next():
             pipeline.step(ticks.record)
-        status.count(pipeline.late, pipeline.dropped)
-        status.write("ready", detail=pipeline.observer.waiting_for or pipeline.problem)
+        pipeline.tell(status)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,14 @@ class ShownStatus(Status):
     """A status that is shown as well: there is no other process to watch it."""
 
     console: Console
+    shown = True
 
     def write(
         self, state: str, *, progress: float = 1.0, detail: str | bytes = "", beat: bool = True
     ) -> None:
         super().write(state, progress=progress, detail=detail, beat=beat)
-        self._show(state, progress, detail)
+        if self.shown:
+            self._show(state, progress, detail)
 
     def _show(self, state: str, share: float, detail: str | bytes) -> None:
         words = detail.decode() if isinstance(detail, bytes) else detail
@@ -50,6 +52,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                 pipeline = open_pipeline(config, session, inference)
         except Interrupted:
             return
+        inference.shown = False  # from here on the status line tells it
         loop = open_loop(config, session)
         with connected(loop.robot):
             console.say("real time: not asked for in sequential mode")
@@ -67,10 +70,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                         planned = pipeline.step(loop.record)
                     if time.monotonic() - looked > LOOK_S:
                         looked = time.monotonic()
-                        inference.count(pipeline.late, pipeline.dropped)
-                        # Not shown: the status line tells it.
-                        why = pipeline.observer.waiting_for or pipeline.problem
-                        Status.write(inference, "ready", detail=why)
+                        pipeline.tell(inference)
                         for line in supervisor.watch():
                             console.say(line)
                         board.look()

@@ -1,7 +1,7 @@
 """Control and inference together, in simulated time.
 
-The control loop, the modes with their bookkeeping and the rings are the real ones; only the robot,
-the policy and the clock are fakes. Everything happens in one thread and repeats
+The control loop, the modes with their bookkeeping and the rings are the real ones. The clock is a
+fake; robot and policy are, unless others are given. Everything happens in one thread and repeats
 exactly.
 """
 
@@ -210,9 +210,8 @@ class SimulatedRun:
         plan.write_to(chunk)
         chunk["first_tick"], chunk["mode"] = first_tick, self.mode.name.encode()
         chunk["t_publish"] = done.t_publish
-        chunk["weights"] = weights = self.mode.weights(plan, len(done.actions))
         with np.errstate(invalid="ignore"):
-            chunk["actions"] = self.mode.join(plan, weights, done.actions)
+            chunk["actions"], chunk["weights"] = self.mode.join(plan, done.actions)
         index = self._chunk_ring.write(chunk)
         self.chunks.append(chunk)
         publish_tick = ticks.next_after(done.t_publish)

@@ -13,7 +13,11 @@ and, optionally,
     normalizer                       a Normalizer of its own, used in place of the runtime's
     action_context_size              N: it also observes the next N rows of the chunk in use
     finish(context, x) → x           once per chunk, after the last step
-    example_observation()            for warm-up: an `input_data`
+    num_inference_steps              n, where the YAML says none
+    state_dim                        what "proprio" must have
+    example_observation()            for warm-up: an `input_data`; else a random one is made from
+                                     camera_names, num_img_obs, image_height, image_width,
+                                     state_dim and proprio_history_size
 Its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in front of every array:
 "proprio" (1, history, state_dim) and "action_context" (1, N, A) float32, normalised; cameras
 (1, num_img_obs, 3, height, width) uint8; "prompt" as it is.
@@ -31,6 +35,7 @@ from rt.arrays import Chunk, Weights
 from rt.config.schema import Algorithm
 from rt.errors import PolicyError
 from rt.infer.acceleration import Acceleration, FastNetwork
+from rt.infer.denoising import Guide
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
@@ -46,7 +51,7 @@ WARMUP_RUNS = 3
 class FlowPolicy:
     """Denoises a chunk in `num_inference_steps` steps, pulled to the leftover if there is one.
 
-    num_inference_steps: n Euler steps.
+    num_inference_steps: n Euler steps. None: the network's own number, else 5.
     seed: of the noise, drawn anew for every chunk. None: a different one in every run.
     compile, bf16, cuda_graph, tf32: see `rt.infer.acceleration`.
     Raises PolicyError.
@@ -58,7 +63,7 @@ class FlowPolicy:
         self,
         components: dict[str, nn.Module],
         *,
-        num_inference_steps: int = 5,
+        num_inference_steps: int | None = None,
         seed: int | None = None,
         compile: bool = False,
         bf16: bool = False,
@@ -66,7 +71,9 @@ class FlowPolicy:
         tf32: bool = True,
     ) -> None:
         self.latency = {"encode_ns": 0, "denoise_ns": 0}
-        self._network = _only_network(components)
+        self._network = self.network_of(components)
+        if num_inference_steps is None:
+            num_inference_steps = getattr(self._network, "num_inference_steps", 5)
         self._shape = (int(self._network.action_horizon), int(self._network.action_dim))
         width = int(getattr(self._network, "model_action_dim", self._shape[1]))
         self._padding = width - self._shape[1]
@@ -86,11 +93,15 @@ class FlowPolicy:
         how = Acceleration(compile, bf16, cuda_graph, tf32)
         self._fast = FastNetwork(self._network, num_inference_steps, self._device, how)
 
+    def network_of(self, components: dict[str, nn.Module]) -> Any:
+        """The network to denoise with: the only component. Raises PolicyError."""
+        return _only_network(components)
+
     def predict(
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
     ) -> Chunk:
         """A chunk from the observation alone: (H, A) float32, robot units."""
-        return self._infer(input_data, data_normalization_interface, None, None)
+        return self._infer(input_data, data_normalization_interface, _options(input_data))
 
     def guided_inference(
         self,
@@ -121,26 +132,29 @@ class FlowPolicy:
         if "est_delay" not in input_data:
             raise PolicyError("prev_action needs est_delay, d in rows, got est_delay = None")
         options = _options(input_data)
+        if options.prefix and "prefix" not in self.modes:
+            raise PolicyError(
+                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
+                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
+            )
         weights = compute_guided_prefix_weights(
-            input_data["est_delay"],
-            min_num_actions_executed,
-            H,
-            schedule="zeros" if options.prefix else options.schedule,
+            input_data["est_delay"], min_num_actions_executed, H, schedule=options.schedule
         )
-        return self._infer(input_data, data_normalization_interface, leftover, weights)
+        return self._infer(
+            input_data, data_normalization_interface, options, leftover=(leftover, weights)
+        )
 
     def warmup(self) -> None:
-        """Run the free, the guided and, where there is one, the clean prefix's path on a random
-        observation. A run that guides in another way warms that up itself."""
-        network = self._network
-        if hasattr(network, "example_observation"):
-            observation = network.example_observation()
-        else:
-            observation = random_observation(network)
+        """Run every path: free, guided, and behind a clean prefix if the network can. Other options
+        compile at the pipeline's own warm-up."""
         leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
-        ways = [GuidanceOptions(prefix=way) for way in {False, "prefix" in self.modes}]
+        example = example_input(self._network)
+        examples = [example]
+        if "action_context" in example:  # absent while nothing is being executed
+            examples.append({k: v for k, v in example.items() if k != "action_context"})
+        ways = [GuidanceOptions(), GuidanceOptions(prefix=True)][: 1 + ("prefix" in self.modes)]
         normalizer = Normalizer.identity()
-        for _ in range(WARMUP_RUNS):
+        for observation in examples * WARMUP_RUNS:
             self.predict(observation, normalizer)
             for way in ways:
                 guided = observation | leftover | {"guidance": way}
@@ -154,9 +168,36 @@ class FlowPolicy:
         self,
         input_data: dict[str, Any],
         normalizer: Normalizer,
-        leftover: Chunk | None,
-        weights: Weights | None,
+        options: GuidanceOptions,
+        leftover: tuple[Chunk, Weights] | None = None,
     ) -> Chunk:
+        """A chunk (H, A), tied to a leftover (H, A) in robot units by weights (H,)."""
+        normalizer = self._anchored(normalizer, input_data)
+        mark, between = self._stopwatch.mark, self._stopwatch.between
+        with torch.inference_mode(), self._fast.precision():
+            observation = self._observation(input_data, normalizer)
+            noise = self._noise()
+            guide = None
+            if leftover is not None:
+                actions, weights = normalizer.normalize_action(leftover[0]), leftover[1]
+                per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
+                guide = Guide(self._padded(actions), self._padded(per_joint))
+            started = mark()
+            context = self._fast.encode(observation)
+            encoded = mark()
+            x = self._fast.denoise(context, noise, guide, options)
+            if hasattr(self._network, "finish"):
+                x = self._network.finish(context, x)
+            denoised = mark()
+            chunk = x[0, :, : self._shape[1]].float().cpu().numpy()  # waits for the device
+        self.latency = {
+            "encode_ns": between(started, encoded),
+            "denoise_ns": between(encoded, denoised),
+        }
+        return np.ascontiguousarray(normalizer.denormalize_action(chunk), np.float32)
+
+    def _anchored(self, normalizer: Normalizer, input_data: dict[str, Any]) -> Normalizer:
+        """The network's own normaliser, else the one given, at the newest state. PolicyError."""
         state = np.asarray(input_data["proprio"], np.float32)[-1]
         state_dim = getattr(self._network, "state_dim", len(state))
         if len(state) != state_dim:
@@ -164,40 +205,24 @@ class FlowPolicy:
                 f"the network's state_dim is {state_dim}, but it got a state of {len(state)}: make "
                 "the runtime params' proprio_state_dim agree with it"
             )
-        normalizer = (getattr(self._network, "normalizer", None) or normalizer).anchored(state)
-        options = _options(input_data)
-        if options.prefix and leftover is not None and "prefix" not in self.modes:
+        own: Normalizer | None = getattr(self._network, "normalizer", None)
+        if own is not None and not normalizer.is_identity:
             raise PolicyError(
-                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
-                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
+                f"{type(self._network).__name__} brings statistics of its own, which say too which "
+                "actions are relative: take norm_stats_path and delta_actions out of the policy "
+                "YAML, and norm_stats_file_path out of the runtime params"
             )
-        mark, between = self._stopwatch.mark, self._stopwatch.between
-        with torch.inference_mode(), self._fast.precision():
-            observation = self._observation(input_data, normalizer)
-            noise = torch.randn(
-                (1, self._shape[0], self._shape[1] + self._padding),
-                generator=self._generator,
-                dtype=self._dtype,
-                device=self._device,
-            )
-            guide: tuple[Tensor | None, Tensor | None] = (None, None)
-            if leftover is not None and weights is not None:
-                per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
-                leftover = normalizer.normalize_action(leftover)
-                guide = self._padded(leftover), self._padded(per_joint)
-            started = mark()
-            context = self._fast.encode(observation)
-            encoded = mark()
-            x = self._fast.denoise(context, noise, *guide, options)
-            if hasattr(self._network, "finish"):
-                x = self._network.finish(context, x)
-            denoised = mark()
-            actions = x[0, :, : self._shape[1]].float().cpu().numpy()  # waits for the device
-        self.latency = {
-            "encode_ns": between(started, encoded),
-            "denoise_ns": between(encoded, denoised),
-        }
-        return np.ascontiguousarray(normalizer.denormalize_action(actions), np.float32)
+        return (own or normalizer).anchored(state)
+
+    def _noise(self) -> Tensor:
+        """(1, H, model_action_dim), a sample of N(0, I)."""
+        H, A = self._shape
+        return torch.randn(
+            (1, H, A + self._padding),
+            generator=self._generator,
+            dtype=self._dtype,
+            device=self._device,
+        )
 
     def _padded(self, rows: Chunk) -> Tensor:
         """(H, A) to (H, model_action_dim), with zeros."""
@@ -242,6 +267,13 @@ def _only_network(components: dict[str, nn.Module]) -> Any:
             f"{', '.join(missing)}"
         )
     return network
+
+
+def example_input(network: Any) -> dict[str, Any]:
+    """An `input_data` for it: its own `example_observation()`, else a random one of its shapes."""
+    own = getattr(network, "example_observation", None)
+    example: dict[str, Any] = random_observation(network) if own is None else own()
+    return example
 
 
 def random_observation(network: Any) -> dict[str, Any]:
