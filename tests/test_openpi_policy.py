@@ -19,8 +19,8 @@ from safetensors.torch import save_file, save_model
 from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError, RtError
 from rt.infer import build_policy
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.openpi_inputs import openpi_observation
 from rt.infer.policies.openpi_policy import OpenPiNetwork, OpenPiPolicy
+from rt.infer.policies.openpi_policy.inputs import openpi_observation
 from rt.infer.policy import GuidanceOptions
 
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -311,22 +311,32 @@ COMPONENT = """params:
 """
 
 
+def write_policy(folder: Path, keys: str) -> Path:
+    """A policy folder: a checkpoint, and the original YAML with more `keys`. Returns the YAML."""
+    (folder / "components").mkdir(exist_ok=True)
+    component = folder / "components" / "openpi_batched.yaml"
+    component.write_text(COMPONENT.format(folder=write_checkpoint(folder, "pi0_tiny")))
+    path = folder / "openpi_policy.yaml"
+    path.write_text(YAML + keys)
+    return path
+
+
 @pytest.mark.usefixtures("openpi")
 def test_the_original_yaml_s_keys_are_enough(tmp_path: Path) -> None:
-    (tmp_path / "components").mkdir()
-    folder = write_checkpoint(tmp_path, "pi0_tiny")
-    component = tmp_path / "components" / "openpi_batched.yaml"
-    component.write_text(COMPONENT.format(folder=folder))
-    path = tmp_path / "openpi_policy.yaml"
+    def chunk(keys: str) -> Any:
+        return build_policy(write_policy(tmp_path, keys)).predict(observation(), UNUSED)
 
-    def chunk(text: str) -> Any:
-        path.write_text(text)
-        return build_policy(path).predict(observation(), UNUSED)
-
-    chunks = [chunk(YAML + f"  seed: 3\n{key}") for key in ("", STEP_KEY % 10, STEP_KEY % 4)]
+    chunks = [chunk(f"  seed: 3\n{key}") for key in ("", STEP_KEY % 10, STEP_KEY % 4)]
     assert chunks[0].shape == (H, A)
     np.testing.assert_array_equal(chunks[0], chunks[1])  # the component's own number
     assert not np.array_equal(chunks[0], chunks[2])
+
+
+@pytest.mark.usefixtures("openpi")
+def test_the_yaml_takes_a_flow_policys_keywords_and_no_other(tmp_path: Path) -> None:
+    path = write_policy(tmp_path, "  compil: true\n")
+    with pytest.raises(ConfigError, match=r"openpi_policy\.yaml: policy: .*'compil'"):
+        build_policy(path)
 
 
 @pytest.mark.usefixtures("openpi")

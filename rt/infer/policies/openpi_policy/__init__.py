@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import ConfigError, PolicyError
-from rt.infer.policies.flow import FlowPolicy
-from rt.infer.policies.openpi_checkpoint import (
+from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.policies.openpi_policy.checkpoint import (
     Precision,
     import_openpi,
     open_checkpoint,
 )
-from rt.infer.policies.openpi_inputs import IMAGE_KEYS, batch_of_one, openpi_observation
+from rt.infer.policies.openpi_policy.inputs import IMAGE_KEYS, batch_of_one, openpi_observation
 from rt.infer.registry import POLICY_REGISTRY
 
 CAMERA_MAP = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
-EXAMPLE_IMAGE = (3, 240, 320)
 
 Layer = tuple[Tensor, Tensor]  # keys and values, (B, heads, tokens, head_dim) each
 Context = tuple[Tensor, Tensor, tuple[Layer, ...]]  # state, prefix mask, the prefix's layers
@@ -51,7 +50,7 @@ class OpenPiNetwork(nn.Module):
     action_dim: A, the robot's joints; the model's own 32 columns are padding beyond.
     action_horizon: H, must be the train config's.
     default_prompt: used while the runtime has no prompt.
-    num_inference_steps: n Euler steps.
+    num_inference_steps: n Euler steps, where the policy's YAML says none.
     state_dim: default action_dim.
     camera_map: camera name → key under which the train config's input transforms look for it; dots
         nest (`images.cam_high`). All of them `IMAGE_KEYS`: a config that transforms no cameras.
@@ -81,6 +80,7 @@ class OpenPiNetwork(nn.Module):
         self.state_dim = action_dim if state_dim is None else state_dim
         self.num_inference_steps = num_inference_steps
         self._camera_map = CAMERA_MAP if camera_map is None else camera_map
+        self.camera_names = tuple(self._camera_map)
         self._state_key = state_key
         self._checkpoint = checkpoint = open_checkpoint(
             train_config_name,
@@ -129,16 +129,6 @@ class OpenPiNetwork(nn.Module):
         v: Tensor = self.model.denoise_step(state, mask, PrefixCache(layers), x, 1 - tau)
         return -v
 
-    def example_observation(self) -> dict[str, Any]:
-        """Random images and a random state: an `input_data` for warm-up."""
-        random = np.random.default_rng(0)
-        observation: dict[str, Any] = {
-            name: random.integers(0, 256, (1, *EXAMPLE_IMAGE), np.uint8)
-            for name in self._camera_map
-        }
-        observation["proprio"] = random.standard_normal((1, self.state_dim)).astype(np.float32)
-        return observation
-
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _model_inputs(self, observation: dict[str, Any]) -> Any:
         """Images, their masks, tokens, their mask, and the state; each a batch of one.
@@ -155,7 +145,7 @@ class OpenPiNetwork(nn.Module):
 
     def _check_transforms(self) -> None:
         """Run openpi's transforms once each way, and ours beside them. Raises PolicyError."""
-        checkpoint, example = self._checkpoint, self.example_observation()
+        checkpoint, example = self._checkpoint, random_observation(self)
         chunk = np.random.default_rng(0).standard_normal(
             (self.action_horizon, self.model_action_dim)
         )
@@ -190,18 +180,6 @@ class OpenPiNetwork(nn.Module):
 
 @POLICY_REGISTRY.register("openpi_policy")
 class OpenPiPolicy(FlowPolicy):
-    """FlowPolicy over an `OpenPiNetwork`, with the network's own number of steps by default."""
+    """A flow policy whose one component is an openpi checkpoint. Keywords: FlowPolicy's."""
 
     default_component_class = "rt.infer.policies.openpi_policy.OpenPiNetwork"
-
-    def __init__(
-        self,
-        components: dict[str, nn.Module],
-        *,
-        num_inference_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        if num_inference_steps is None:
-            steps = (getattr(c, "num_inference_steps", 10) for c in components.values())
-            num_inference_steps = next(steps, 10)
-        super().__init__(components, num_inference_steps=num_inference_steps, **options)
