@@ -60,9 +60,12 @@ def delta(expert: nn.Module | None = None, **options: Any) -> DeltaExpert:
 def mixers() -> DeltaFlow:
     """The demonstration policy's two networks, small and without cameras; H is 10."""
     torch.manual_seed(0)
-    sizes = {"action_dim": A, "action_horizon": 10, "context_dim": 16, "width": 16, "depth": 1}
-    mixer: Any = MixerDelta
-    return DeltaFlow(FlowModel(state_dim=S, camera_names=[], **sizes), mixer(**sizes))
+    chunk = {"action_dim": A, "action_horizon": 10}
+    sizes: Any = chunk | {"context_dim": 16, "rows_per_token": 5, "width": 16, "depth": 1}
+    mixer = MixerDelta(
+        **sizes, hidden_size=128, context_rows=N, correction="replace", without_context="zeros"
+    )
+    return DeltaFlow(FlowModel(state_dim=S, camera_names=[], **sizes), mixer)
 
 
 def observation(batch: int = B, context: bool = True) -> dict[str, Any]:
@@ -381,6 +384,17 @@ def test_an_expert_of_another_shape_is_refused() -> None:
 def test_a_policy_without_its_delta_component_is_refused() -> None:
     with pytest.raises(PolicyError, match=r"components flow, .* got flow \(Steps\)"):
         DeltaFlowPolicy({"flow": Steps()})
+    with pytest.raises(PolicyError, match=r"'flow' \(Steps\) is no flow network: it lacks"):
+        DeltaFlowPolicy({"flow": Steps(), "delta": delta()})
+
+
+def test_a_delta_policy_runs_as_many_steps_as_its_network_says() -> None:
+    expert = Steps()
+    network: Any = transformer()
+    network.num_inference_steps, network.velocity = 3, expert.velocity
+    policy = DeltaFlowPolicy({"flow": network, "delta": delta(correction="add")})
+    policy.predict(input_data(action_context=rows()), IDENTITY)
+    assert len(expert.asked) == 3
 
 
 # --- what is shipped

@@ -6,7 +6,6 @@ policy then runs both of them as one network, a `DeltaFlow`.
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,19 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import PolicyError
-from rt.infer.delta_expert import (
-    CONTEXT_ROWS,
-    Correction,
-    DeltaExpert,
-    WithoutContext,
-    delta_loss,
-)
+from rt.infer.delta_expert import Correction, DeltaExpert, WithoutContext, delta_loss
 from rt.infer.denoising import guided_denoise
-from rt.infer.policies.flow import FlowPolicy, random_observation
-from rt.infer.policies.flow_model import FlowModel
+from rt.infer.policies.flow import FlowPolicy, example_input
+from rt.infer.policies.flow_model import Mixer
 from rt.infer.registry import POLICY_REGISTRY
 
-LEAST_REMAINING = 1e-3  # 1 − tau: a clean prefix's rows have tau = 1, and nobody moves them
+# 1 - tau is never taken smaller: a clean prefix's rows have tau = 1, and nobody moves them. Any
+# number of steps up to its inverse ends at the expert's chunk.
+MIN_REMAINING = 1e-3
 
 
 class DeltaContext(NamedTuple):
@@ -67,10 +62,8 @@ class DeltaFlow(nn.Module):
 
     def example_observation(self) -> dict[str, Any]:
         """An `input_data` with an action context, for warm-up."""
-        own = getattr(self.network, "example_observation", None)
-        observation = random_observation(self.network) if own is None else own()
         rows = np.zeros((self.action_context_size, self.action_dim), np.float32)
-        return {**observation, "action_context": rows}
+        return {**example_input(self.network), "action_context": rows}
 
     def encode(self, observation: dict[str, Any]) -> DeltaContext:
         """The network's prefix, and what the expert makes of it and of "action_context"."""
@@ -90,7 +83,7 @@ class DeltaFlow(nn.Module):
         if context.chunk is None:
             v: Tensor = self.network.velocity(context.prefix, x, tau)
             return v
-        remaining = (1 - tau).clamp(min=LEAST_REMAINING).view(len(x), -1, 1)
+        remaining = (1 - tau).clamp(min=MIN_REMAINING).view(len(x), -1, 1)
         return (context.chunk - x) / remaining
 
     def finish(self, context: DeltaContext, x: Tensor) -> Tensor:
@@ -140,21 +133,19 @@ class MixerDelta(DeltaExpert):
         *,
         action_dim: int,
         action_horizon: int,
-        context_dim: int = 128,
-        rows_per_token: int = 5,
-        width: int = 128,
-        depth: int = 3,
-        hidden_size: int = 128,
-        context_rows: int = CONTEXT_ROWS,
-        correction: Correction = "replace",
-        without_context: WithoutContext = "zeros",
+        context_dim: int,
+        rows_per_token: int,
+        width: int,
+        depth: int,
+        hidden_size: int,
+        context_rows: int,
+        correction: Correction,
+        without_context: WithoutContext,
     ) -> None:
-        """The sizes of FlowModel, `context_dim` being the prefix's, and what DeltaExpert takes."""
-        mixer = Mixer(
-            state_dim=1,
+        """What Mixer takes, `context_dim` being the prefix's, and what DeltaExpert takes."""
+        mixer = MixerExpert(
             action_dim=action_dim,
             action_horizon=action_horizon,
-            camera_names=(),
             context_dim=context_dim,
             rows_per_token=rows_per_token,
             width=width,
@@ -171,13 +162,9 @@ class MixerDelta(DeltaExpert):
         )
 
 
-class Mixer(FlowModel):
-    """FlowModel without eyes, over a prefix that another encoded. It tells the velocity itself,
-    which begins at 0: an untrained expert that corrects changes nothing."""
-
-    def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
-        del self.context
+class MixerExpert(Mixer):
+    """A mixer that tells the velocity itself, which begins at 0: an untrained expert that corrects
+    changes nothing."""
 
     def velocity(self, context: Tensor, x: Tensor, tau: Tensor) -> Tensor:
         """(B, H, A), not divided by 1 − tau: the expert steps at one tau only."""
@@ -188,9 +175,8 @@ class Mixer(FlowModel):
 class DeltaFlowPolicy(FlowPolicy):
     """`flow`'s keywords and modes, over a `DeltaFlow`. Raises PolicyError."""
 
-    __signature__ = inspect.signature(FlowPolicy)  # the loader asks which keywords there are
-
-    def __init__(self, components: dict[str, nn.Module], **options: Any) -> None:
+    def network_of(self, components: dict[str, nn.Module]) -> DeltaFlow:
+        """Both components, as one network. Raises PolicyError."""
         flow, delta = components.get("flow"), components.get("delta")
         if len(components) != 2 or flow is None or not isinstance(delta, DeltaExpert):
             got = ", ".join(f"{name} ({type(c).__name__})" for name, c in components.items())
@@ -198,4 +184,4 @@ class DeltaFlowPolicy(FlowPolicy):
                 "a delta_flow policy has the components flow, a flow network, and delta, a "
                 f"DeltaExpert, got {got or 'none'}"
             )
-        super().__init__({"flow": DeltaFlow(flow, delta)}, **options)
+        return DeltaFlow(super().network_of({"flow": flow}), delta)
