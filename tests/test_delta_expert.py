@@ -14,18 +14,13 @@ from torch import Tensor, nn
 
 from rt.errors import ConfigError, PolicyError
 from rt.infer import build_policy
-from rt.infer.delta_expert import (
-    ActionContextEncoder,
-    DeltaExpert,
-    delta_loss,
-    second_expert,
-    stretch,
-)
+from rt.infer.delta_expert import ActionContextEncoder, DeltaExpert, delta_loss, stretch
 from rt.infer.normalization import Affine, Normalizer
 from rt.infer.policies.delta_flow import DeltaFlow, DeltaFlowPolicy, MixerDelta
 from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.flow_model import FlowModel
 from rt.infer.policy import GuidanceOptions
+from rt.infer.second_expert import second_expert
 
 B, N, H, A, S, WIDTH = 3, 5, 8, 2, 4, 6  # WIDTH: of actions inside the network
 POLICY = Path(__file__).parents[1] / "configs/policies/flow_demo_delta/policy.yaml"

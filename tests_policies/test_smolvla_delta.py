@@ -12,9 +12,10 @@ import torch
 from tiny_smolvla import ACTION_DIM, HORIZON, MODEL_DIM, STATE_DIM
 
 from rt.infer import build_policy
-from rt.infer.delta_expert import DeltaExpert, second_expert
+from rt.infer.delta_expert import DeltaExpert
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.delta_flow import DeltaFlow, DeltaFlowPolicy
+from rt.infer.second_expert import second_expert
 
 VLM = "policy.model.vlm_with_expert.vlm"
 NOT_USED = Normalizer.identity()  # the runtime's: the checkpoint has its own
