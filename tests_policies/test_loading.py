@@ -18,6 +18,7 @@ from tiny_smolvla import ACTION_DIM, FEATURES, STATE_DIM, STATISTICS
 
 from rt.errors import CheckpointError, MissingPackageError, PolicyError
 from rt.infer import build_policy
+from rt.infer.normalization import Normalizer
 
 NORMALIZER = "policy_preprocessor_step_5_normalizer_processor.safetensors"
 WriteYaml = Callable[..., Path]
@@ -161,7 +162,7 @@ def test_a_camera_that_the_robot_has_not_is_told(checkpoint: Path, policy_yaml: 
     seen = policy._network.example_observation()
     del seen["hand"]
     with pytest.raises(PolicyError, match="camera_map names hand, which the robot has not"):
-        policy.predict(seen, None)
+        policy.predict(seen, Normalizer.identity())
 
 
 def test_actions_rewritten_after_denoising_are_refused(
