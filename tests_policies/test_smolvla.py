@@ -134,9 +134,7 @@ def test_guidance_under_inference_mode_is_what_it_is_without(
     def run() -> torch.Tensor:
         velocity = partial(network.velocity, network.encode(batched(network)))
         rows = torch.from_numpy(compute_guided_prefix_weights(DELAY, EXECUTED, HORIZON))
-        return guided_denoise(
-            velocity, noise, STEPS, Guide(torch.ones(HORIZON, MODEL_DIM), rows)
-        )
+        return guided_denoise(velocity, noise, STEPS, Guide(torch.ones(HORIZON, MODEL_DIM), rows))
 
     outside = run()
     with torch.inference_mode():
