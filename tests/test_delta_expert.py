@@ -11,6 +11,7 @@ import pytest
 import torch
 from prefix_transformer import PrefixTransformer
 from torch import Tensor, nn
+from two_ways import TwoWays
 
 from rt.errors import ConfigError, PolicyError
 from rt.infer import build_policy
@@ -227,10 +228,23 @@ def test_guidance_pulls_a_corrected_chunk_but_not_a_replaced_one() -> None:
     assert miss("replace", vjp=False) < 0.7
 
 
-def test_warm_up_runs_the_expert() -> None:
+def test_warm_up_runs_with_a_context_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold chunk has none: what compiles then must not compile while the robot runs."""
     network = DeltaFlow(transformer(), delta(Steps(), without_context="keep"))
+    had, encode = set(), network.encode
+    monkeypatch.setattr(
+        network, "encode", lambda seen: (had.add("action_context" in seen), encode(seen))[1]
+    )
     FlowPolicy({"flow": network}).warmup()
     assert network.delta.expert.asked
+    assert had == {True, False}
+
+
+def test_a_clean_prefix_is_not_offered() -> None:
+    """The expert moves every row, frozen ones too."""
+    below = TwoWays(action_horizon=H, action_dim=A, row_times=True)
+    network = DeltaFlow(below, delta(Steps()))
+    assert "prefix" not in FlowPolicy({"flow": network}).modes
 
 
 def test_encoding_with_the_expert_traces_into_one_graph() -> None:

@@ -529,7 +529,7 @@ def test_statistics_beside_a_network_s_own_are_refused() -> None:
     scaled = Normalizer(Affine(np.zeros(A), np.ones(A)), Affine(np.zeros(A), np.ones(A)))
     policy.predict(given, Normalizer.identity())
     for normalizer in (relative, scaled):
-        with pytest.raises(PolicyError, match="statistics of its own.*delta_actions"):
+        with pytest.raises(PolicyError, match=r"statistics of its own.*delta_actions"):
             policy.predict(given, normalizer)
 
 

@@ -40,6 +40,8 @@ class DeltaFlow(nn.Module):
     is frozen, in training too.
     """
 
+    row_times = False  # whatever the network's: the expert would move a clean prefix's rows
+
     def __init__(self, network: nn.Module, delta: DeltaExpert) -> None:
         """Raises PolicyError if the two make chunks of other shapes."""
         super().__init__()
