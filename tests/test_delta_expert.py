@@ -242,7 +242,7 @@ def test_warm_up_runs_with_a_context_and_without(monkeypatch: pytest.MonkeyPatch
 
 def test_a_clean_prefix_is_not_offered() -> None:
     """The expert moves every row, frozen ones too."""
-    below = TwoWays(action_horizon=H, action_dim=A, row_times=True)
+    below = TwoWays(action_horizon=H, action_dim=WIDTH, row_times=True)
     network = DeltaFlow(below, delta(Steps()))
     assert "prefix" not in FlowPolicy({"flow": network}).modes
 

@@ -14,8 +14,8 @@ from rt.config.schema import Algorithm
 from rt.errors import PolicyError
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.modes import Ensemble, open_mode
+from rt.infer.plan import Plan
 from rt.infer.policy import GuidanceOptions
-from rt.infer.rtc import Plan
 from rt.records import Hold, Order, text
 from rt.testing import ScriptedPolicy, SimulatedRun, config
 

@@ -12,7 +12,7 @@ from oracle import action_at, check_plans, check_ticks
 
 from rt.control.swap import Swap
 from rt.errors import PolicyError
-from rt.infer.rtc import leftover
+from rt.infer.plan import leftover
 from rt.records import Hold, Order, Phase, chunk_dtype
 from rt.shm import Ring
 from rt.testing import ScriptedPolicy, SimulatedRun, config

@@ -22,10 +22,10 @@ from rt.compare.metrics import average
 from rt.infer.delta_expert import CONTEXT_ROWS
 from rt.infer.denoising import Guide, guided_denoise
 from rt.infer.normalization import Normalizer
+from rt.infer.plan import Plan, leftover
 from rt.infer.policies.delta_flow import DeltaFlow
 from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.flow_model import FlowModel
-from rt.infer.rtc import Plan, leftover
 from rt.robots.sim.demos import RIGHT_ARM, ROW_S, Planner, Side
 from rt.robots.sim.painter import Painter
 from rt.robots.sim.world import World

@@ -24,15 +24,16 @@ from rt.arrays import Chunk, Weights
 from rt.config import RuntimeParams
 from rt.config.schema import Algorithm
 from rt.errors import PolicyError
+from rt.infer.asynchronous import REMEMBERED, Asynchronous
 from rt.infer.inpainting import Schedule, compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
+from rt.infer.plan import Plan, Record
 from rt.infer.policy import GuidanceOptions, Policy
-from rt.infer.rtc import REMEMBERED, Plan, Record, Rtc
 from rt.infer.sequential import Sequential
 
 
 class Planner(Protocol):
-    """When to infer, and from which leftover: `rtc.Rtc`, `sequential.Sequential`."""
+    """When to infer, and from which leftover: `Asynchronous`, `Sequential`."""
 
     waits: bool  # nothing is executed while the policy runs
     late: int  # chunks whose counted delay exceeded the planned one
@@ -136,7 +137,7 @@ def open_mode(algorithm: Algorithm, params: RuntimeParams) -> Mode:
     """The mode of that name, at its beginning."""
     if algorithm == "sequential":
         return Mode(algorithm, Sequential(params))
-    planner = Rtc(params)
+    planner = Asynchronous(params)
     if algorithm == "naive":
         return Mode(algorithm, planner)
     if algorithm == "blend":

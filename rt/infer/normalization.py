@@ -30,7 +30,7 @@ from rt.arrays import Chunk, Vector
 from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, PolicyError, RtError
 
-Mode = Literal["z-score", "quantile"]
+Scaling = Literal["z-score", "quantile"]
 X = TypeVar("X")  # a numpy array or a torch tensor (..., dims) of floats
 
 STATE_KEYS = ("observation.state", "state")
@@ -122,7 +122,7 @@ class Normalizer:
         state_dim: int,
         action_dim: int,
         *,
-        mode: Mode = "z-score",
+        mode: Scaling = "z-score",
         delta: NDArray[np.bool_] | None = None,
     ) -> Normalizer:
         """Read `norm_stats.json`. Statistics longer than the dims are padding, and cut off.
@@ -150,7 +150,7 @@ class _Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _affine(
-    stats: dict[str, Any], names: tuple[str, ...], dims: int, mode: Mode, path: Path | str
+    stats: dict[str, Any], names: tuple[str, ...], dims: int, mode: Scaling, path: Path | str
 ) -> Affine:
     name = next((name for name in names if name in stats), None)
     if name is None:

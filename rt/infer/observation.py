@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rt import clock
 from rt.config import Config
-from rt.infer.rtc import Record
+from rt.infer.plan import Record
 from rt.records import text
 from rt.session import Session
 from rt.shm import Ring

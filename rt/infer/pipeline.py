@@ -23,8 +23,8 @@ from rt.errors import PolicyError
 from rt.infer.modes import Mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, Zeros, example_observation
+from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
-from rt.infer.rtc import Plan, Record
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.

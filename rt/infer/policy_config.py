@@ -31,7 +31,7 @@ from rt.config import Io
 from rt.config.files import convert, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
-from rt.infer.normalization import Mode as NormMode
+from rt.infer.normalization import Scaling
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
 REAL: tuple[Io, ...] = ("ros2", "dds")  # what `trained_for: [real]` stands for
@@ -55,7 +55,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_path: Path | None
     trained_for: tuple[Io, ...] | None  # None: anything
     norm_stats_path: Path | None
-    norm_stats_mode: NormMode
+    norm_stats_mode: Scaling
     delta_actions: bool | tuple[bool, ...]
 
     def delta_mask(self, action_dim: int) -> NDArray[np.bool_] | None:
@@ -81,7 +81,7 @@ class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint_path: str | None = None
     trained_for: Annotated[tuple[Literal[Io, "real"], ...], Meta(min_length=1)] | None = None
     norm_stats_path: str | None = None
-    norm_stats_mode: NormMode = "z-score"
+    norm_stats_mode: Scaling = "z-score"
     delta_actions: bool | tuple[bool, ...] = False
 
 

@@ -18,8 +18,8 @@ from rt.config import Config
 from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.pipeline import Pipeline
+from rt.infer.plan import Record
 from rt.infer.policy_config import load_policy_config
-from rt.infer.rtc import Record
 from rt.session import Session
 from rt.shm import Ring
 

@@ -1,14 +1,14 @@
 """Sequential mode: plan, execute `policy_update_period` rows of it, stop, plan again.
 
-The same interface as `Rtc`; nothing is executed while the policy runs, so there is neither a
-leftover nor a delay.
+The same interface as `Asynchronous`; nothing is executed while the policy runs, so there is
+neither a leftover nor a delay.
 """
 
 from __future__ import annotations
 
 from rt.arrays import Chunk
 from rt.config import RuntimeParams
-from rt.infer.rtc import Plan, Record
+from rt.infer.plan import Plan, Record
 from rt.records import Hold, Phase
 
 

@@ -19,8 +19,8 @@ from rt.control.ticker import Tick, Ticker
 from rt.errors import PolicyError
 from rt.infer.modes import Mode, open_mode
 from rt.infer.normalization import Normalizer
+from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
-from rt.infer.rtc import Plan, Record
 from rt.records import COMMAND, Hold, Order, chunk_dtype, tick_dtype
 from rt.session import Session
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
