@@ -16,7 +16,7 @@ import torch
 
 from rt.compare.__main__ import main, points
 from rt.compare.__main__ import parse as parse_options
-from rt.compare.fleet import STANDING, Fleet, FleetNetwork
+from rt.compare.fleet import STANDING, Fleet, FleetNetwork, seams
 from rt.compare.metrics import average, largest_jump, largest_second_difference, wilson
 from rt.compare.network import CompareNetwork
 from rt.compare.points import VARIANTS, Point
@@ -150,10 +150,20 @@ def test_all_episodes_at_once_are_denoised_like_each_alone() -> None:
         torch.testing.assert_close(together[..., joints], alone)
 
 
+def test_a_row_without_a_command_is_no_seam() -> None:
+    at = seams([3, 4, STANDING, STANDING, 7], {-1, 3, 7})
+    assert at.tolist() == [True, False, False, False, True]
+
+
+def test_without_a_delay_sequential_is_naive() -> None:
+    sequential, naive = (run_point(Point(v, 0, 16, seed=103)) for v in ("sequential", "naive"))
+    assert sequential[1:] == naive[1:]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("delay", [0, 8])
 def test_every_variant_runs_at_the_delay_that_was_asked(variant: str, delay: int) -> None:
-    result = run_point(Point(variant, delay, episodes=8, seed=0))  # checks the counted delays
+    result = run_point(Point(variant, delay, episodes=8, seed=100))  # checks the counted delays
     assert result.success.mean + result.touched <= 1
     assert result.second_difference.mean > 0
     assert not [name for name in session_names() if name.startswith(f"fake-{os.getpid()}-")]
@@ -174,7 +184,7 @@ def test_an_instant_run_plans_s_min_rows_apart_and_uses_each_plan_at_once() -> N
 
 def test_under_delay_rtc_keeps_what_naive_loses() -> None:
     point = {
-        (variant, delay): run_point(Point(variant, delay, episodes=384, seed=1))
+        (variant, delay): run_point(Point(variant, delay, episodes=384, seed=101))
         for variant in ("rtc", "naive")
         for delay in (0, 6)
     }
@@ -184,9 +194,9 @@ def test_under_delay_rtc_keeps_what_naive_loses() -> None:
 
 
 def test_a_seed_repeats_exactly_and_another_differs() -> None:
-    first, again = (run_point(Point("rtc", 4, 16, seed=5)) for _ in range(2))
+    first, again = (run_point(Point("rtc", 4, 16, seed=105)) for _ in range(2))
     assert first == again
-    assert run_point(Point("rtc", 4, 16, seed=6))[1:] != first[1:]
+    assert run_point(Point("rtc", 4, 16, seed=106))[1:] != first[1:]
 
 
 def test_the_command_writes_one_line_a_point_and_a_plot(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def measure_tracking(network: DeltaFlow, stats: demo.Stats, samples: Any) -> Non
             "the policy alone": samples.denoised[0],
             "the policy alone, the nearer of two": nearer(samples),
             "pulled to the same rows, rtc": denoise(
-                network.network, samples.prefix, held(own, network.action_horizon), weights
+                network.network,
+                samples.prefix,
+                Guide(held(own, network.action_horizon), weights),
             ),
             "delta expert, demonstrated context": with_expert(network, samples, own),
             "delta expert, promised context": with_expert(network, samples, said),
@@ -92,13 +94,11 @@ def with_expert(network: DeltaFlow, samples: Any, action_context: Tensor | None)
     return network.delta.chunk(samples.prefix, encoded, denoised)
 
 
-def denoise(
-    model: FlowModel, prefix: Tensor, leftover: Tensor | None = None, weights: Tensor | None = None
-) -> Tensor:
+def denoise(model: FlowModel, prefix: Tensor, guide: Guide | None = None) -> Tensor:
     """(B, H, A): the policy's own chunks."""
     noise = torch.randn(len(prefix), model.action_horizon, model.action_dim)
     velocity = partial(model.velocity, prefix)
-    return guided_denoise(velocity, noise, demo.STEPS, Guide(leftover, weights))
+    return guided_denoise(velocity, noise, demo.STEPS, guide)
 
 
 def held(rows: Tensor, length: int) -> Tensor:

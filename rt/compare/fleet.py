@@ -102,5 +102,6 @@ class FleetNetwork(nn.Module):
 
 
 def seams(row_ticks: list[int], first_used_ticks: set[int]) -> NDArray[np.bool_]:
-    """(rows,): whether another chunk was used for the first time."""
-    return np.isin(row_ticks, list(first_used_ticks))
+    """(rows,): whether another chunk was used for the first time. Never where it stood: records
+    from before the first chunk have no first use, -1, either."""
+    return np.isin(row_ticks, list(first_used_ticks - {STANDING}))

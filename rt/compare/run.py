@@ -30,14 +30,11 @@ def run_point(point: Point) -> Result:
     setup = _config(point)
     clock = FakeClock()
     fleet = Fleet(world, clock, setup.period_ns)
-    # d = 0 needs a chunk in the very tick of its observation. Sequential waits anyway: its delays
-    # are cut to d − 1/2 rows, so 0 and 1 differ in their noise alone.
-    instant = point.delay == 0 and point.variant != "sequential"
     policy = _policy(point, world)
     with SimulatedRun(
         setup,
         delay=lambda n: max(0.0, point.delay - 0.5),
-        instant=instant,
+        instant=point.delay == 0,  # a chunk in the very tick of its observation
         policy=policy,
         robot=fleet,
         clock=clock,
@@ -87,8 +84,13 @@ def _config(point: Point) -> Config:
         min_num_actions_executed=S_MIN,
         policy_update_period=max(S_MIN, point.delay),  # as often as the others plan
         initial_delay=point.delay,
-        **VARIANTS[point.variant],
+        **VARIANTS[_variant(point)],
     )
+
+
+def _variant(point: Point) -> str:
+    """Who waits for nothing does not wait: without a delay, sequential is naive."""
+    return "naive" if point.variant == "sequential" and not point.delay else point.variant
 
 
 def _policy(point: Point, world: World) -> FlowPolicy:
