@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# The pins keep torch at a tested build; a looser range may pull gigabytes that nobody asked for.
+# The pins are the versions that were tested together.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,viz,bench,dev]"

@@ -24,6 +24,7 @@ from rt.errors import CheckpointError, ConfigError, MissingPackageError
 from rt.infer import build_policy
 from rt.infer.denoising import guided_denoise
 from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.optional import import_optional
 from rt.infer.policies import lerobot_policy
 from rt.infer.policies.lerobot_policy import LeRobotModel
 from rt.infer.policies.lerobot_policy.checkpoint import Checkpoint, strict
@@ -230,3 +231,15 @@ def test_statistics_that_will_not_do_are_told(
 def test_missing_statistics_are_told_with_what_is_there() -> None:
     with pytest.raises(CheckpointError, match=r"'state\.mean', got action\.mean, .*fine-tune"):
         affine(STATISTICS, "state", "MEAN_STD", 3, 1e-8, Path("stats"))
+
+
+def test_a_package_that_breaks_while_it_is_imported_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As lerobot does beside a torchvision of another build than torch."""
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").touch()
+    (tmp_path / "broken_package" / "part.py").write_text("raise RuntimeError('no operator')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingPackageError, match=r"cannot be imported \(no operator\): pip that"):
+        import_optional("broken_package", "part", policy_type="any", install="pip that")

@@ -13,7 +13,7 @@ def import_optional(package: str, module: str, *, policy_type: str, install: str
     """`<package>.<module>`.
 
     policy_type, install: who needs it, and how it is installed, for errors.
-    Raises MissingPackageError if the package, or one that it needs, is absent.
+    Raises MissingPackageError if the package, or one that it needs, is absent or does not fit.
     """
     if find_spec(package) is None:
         raise MissingPackageError(
@@ -22,7 +22,7 @@ def import_optional(package: str, module: str, *, policy_type: str, install: str
         )
     try:
         return import_module(f"{package}.{module}")
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter from torchvision of another build
         raise MissingPackageError(
             f"{package} is installed, but {package}.{module} cannot be imported ({error}): "
             f"{install}"
