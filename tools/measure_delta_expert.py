@@ -21,6 +21,7 @@ from torch import Tensor
 from rt.compare.metrics import average
 from rt.infer.delta_expert import CONTEXT_ROWS
 from rt.infer.denoising import Guide, guided_denoise
+from rt.infer.modes import Mode, open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan, leftover
 from rt.infer.policies.delta_flow import DeltaFlow
@@ -29,6 +30,7 @@ from rt.infer.policies.flow_model import FlowModel
 from rt.robots.sim.demos import RIGHT_ARM, ROW_S, Planner, Side
 from rt.robots.sim.painter import Painter
 from rt.robots.sim.world import World
+from rt.testing import config
 
 REPLAN_ROWS = 10  # s
 DELAY_ROWS = 4  # d
@@ -123,18 +125,19 @@ def measure_closed_loop(network: DeltaFlow, episodes: int) -> None:
     normalizer = Normalizer.load(demo.STATS, network.state_dim, network.action_dim)
     delta, shipped = network.delta, network.delta.without_context
     runs = [
-        ("the policy alone, naive", network.network, False, shipped),
-        ("the policy alone, rtc", network.network, True, shipped),
-        ("delta expert, cold chunk kept", network, False, "keep"),
-        ("delta expert, cold chunk from zeros", network, False, "zeros"),
+        ("the policy alone, naive", network.network, "naive", shipped),
+        ("the policy alone, rtc", network.network, "rtc", shipped),
+        ("delta expert, cold chunk kept", network, "naive", "keep"),
+        ("delta expert, cold chunk from zeros", network, "naive", "zeros"),
     ]
     print(f"\n{episodes} scenes, the same for all; s = {REPLAN_ROWS}, d = {DELAY_ROWS} rows")
     print(f"{'':36}{'reached':>9}" + "".join(f"{name:>16}" for name in Episode._fields[1:]))
     scenes = Painter(demo.WIDTH, demo.HEIGHT), Planner()
-    for name, played, pulled, delta.without_context in runs:
+    for name, played, algorithm, delta.without_context in runs:
         policy = FlowPolicy({"flow": played}, seed=0)
+        mode = open_mode(algorithm, config().params)
         played_episodes = (
-            run_episode(SCENE_SEED + number, policy, pulled, normalizer, *scenes)
+            run_episode(SCENE_SEED + number, policy, mode, normalizer, *scenes)
             for number in range(episodes)
         )
         table = np.array(list(demo.bar(played_episodes, episodes, name)), np.float64)
@@ -146,22 +149,22 @@ def measure_closed_loop(network: DeltaFlow, episodes: int) -> None:
 def run_episode(
     scene: int,
     policy: FlowPolicy,
-    pulled: bool,
+    mode: Mode,
     normalizer: Normalizer,
     painter: Painter,
     planner: Planner,
 ) -> Episode:
-    """One episode, at most demo.EPISODE_ROWS long. pulled: by Real-Time Chunking."""
+    """One episode, at most demo.EPISODE_ROWS long."""
     world = World(scene)
     command = world.position
     errors, broken, jumps = list[float](), list[float](), list[float]()
-    chunk, first = ask(policy, pulled, Plan(0, 0), world, painter, normalizer), 0
+    chunk, first = ask(policy, mode, Plan(0, 0), world, painter, normalizer), 0
     coming, asked = chunk, 0
     for row in range(demo.EPISODE_ROWS):
         if row and row % REPLAN_ROWS == 0:
             rest = leftover(chunk, row - first)
             plan = Plan(row, 0, False, s=row - first, d=DELAY_ROWS, leftover=rest)
-            coming, asked = ask(policy, pulled, plan, world, painter, normalizer), row
+            coming, asked = ask(policy, mode, plan, world, painter, normalizer), row
             ways = (error_to(planner, world, command, coming, side) for side in SIDES)
             errors.append(min(ways))
             broken.append(rms_deg((coming - rest)[:CONTEXT_ROWS]))
@@ -180,7 +183,7 @@ def run_episode(
 
 def ask(
     policy: FlowPolicy,
-    pulled: bool,
+    mode: Mode,
     plan: Plan,
     world: World,
     painter: Painter,
@@ -190,12 +193,7 @@ def ask(
     views = demo.small_views(world, painter)[:, None]
     seen: dict[str, Any] = dict(zip(demo.CAMERAS, views, strict=True))
     seen["proprio"] = world.position[None].astype(np.float32)
-    if (context := plan.upcoming(CONTEXT_ROWS)) is not None:
-        seen["action_context"] = context
-    if plan.leftover is None or not pulled:
-        return policy.predict(seen, normalizer)
-    seen |= {"prev_action": plan.leftover, "est_delay": plan.d}
-    return policy.guided_inference(seen, normalizer, plan.s, len(plan.leftover))
+    return mode.ask(policy, plan, seen, normalizer)
 
 
 def error_to(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from rt.infer.asynchronous import REMEMBERED, Asynchronous
 from rt.infer.inpainting import Schedule, compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan, Record
-from rt.infer.policy import GuidanceOptions, Policy
+from rt.infer.policy import COMMON_MODES, GuidanceOptions, Policy
 from rt.infer.sequential import Sequential
 
 
@@ -98,7 +98,7 @@ class Mode:
 
     def check(self, policy: Policy, place: str) -> None:
         """Raises PolicyError if that policy (of the YAML `place`) cannot serve this mode."""
-        served = getattr(policy, "modes", tuple(m for m in get_args(Algorithm) if m != "prefix"))
+        served = getattr(policy, "modes", COMMON_MODES)
         if self.name not in served:
             raise PolicyError(
                 f"{place}: this policy cannot run in the mode {self.name!r}: expected "

@@ -6,15 +6,19 @@ Nothing here imports torch, so that a policy YAML can be checked without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 from rt.arrays import Chunk
+from rt.config.schema import Algorithm
 
 if TYPE_CHECKING:
     from torch import nn
 
     from rt.infer.inpainting import Schedule
     from rt.infer.normalization import Normalizer
+
+# The modes that ask nothing special of a policy's training.
+COMMON_MODES = tuple(mode for mode in get_args(Algorithm) if mode != "prefix")
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,19 @@ Its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in fro
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rt.arrays import Chunk, Weights
-from rt.config.schema import Algorithm
 from rt.errors import PolicyError
 from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.denoising import Guide
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
-from rt.infer.policy import GuidanceOptions
+from rt.infer.policy import COMMON_MODES, GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.infer.stopwatch import Stopwatch
 
@@ -79,7 +78,7 @@ class FlowPolicy:
         self._padding = width - self._shape[1]
         self.action_context_size = int(getattr(self._network, "action_context_size", 0))
         clean_prefix = getattr(self._network, "row_times", False)
-        self.modes = tuple(m for m in get_args(Algorithm) if clean_prefix or m != "prefix")
+        self.modes = (*COMMON_MODES, "prefix") if clean_prefix else COMMON_MODES
         floats = (p for p in self._network.parameters() if p.is_floating_point())
         weight = next(floats, torch.zeros(()))
         self._device = weight.device
