@@ -9,6 +9,8 @@ import pytest
 from config_folder import load, refusal
 from conftest import Simulate
 from oracle import check_plans, check_ticks
+from test_rtc import S_MIN, H
+from test_rtc import simulated as planned
 
 from rt.config.schema import Algorithm
 from rt.errors import PolicyError
@@ -19,23 +21,15 @@ from rt.infer.policy import GuidanceOptions
 from rt.records import Hold, Order, text
 from rt.testing import ScriptedPolicy, SimulatedRun, config
 
-H, S_MIN = 10, 4
 MODES = get_args(Algorithm)
 ASYNCHRONOUS = [mode for mode in MODES if mode != "sequential"]
 UNTOLD = ("naive", "blend", "temporal_ensembling")
 
 
 def simulated(simulate: Simulate, mode: str, **options: Any) -> SimulatedRun:
-    run_options = {k: options.pop(k) for k in ("delay", "busy", "policy") if k in options}
-    options = {
-        "algorithm": mode,
-        "action_chunk_size": H,
-        "min_num_actions_executed": S_MIN,
-        "policy_update_period": S_MIN,
-        "initial_delay": 3,
-        **options,
-    }
-    return simulate(config(**options), **run_options)
+    return planned(
+        simulate, **{"algorithm": mode, "policy_update_period": S_MIN, "delay_window": 10} | options
+    )
 
 
 def raw_chunk(number: int) -> np.ndarray[Any, Any]:

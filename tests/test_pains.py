@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import Simulate
+from test_rtc import S_MIN
+from test_rtc import simulated as planned
 from two_ways import TwoWays
 
 from rt.arrays import Chunk
@@ -20,25 +22,24 @@ from rt.config.schema import Algorithm
 from rt.infer.normalization import IDENTITY, Normalizer
 from rt.infer.policies.flow import FlowPolicy
 from rt.records import Hold, Order
-from rt.testing import ScriptedPolicy, SimulatedRun, config
+from rt.testing import ScriptedPolicy, SimulatedRun
 
-H, A, S_MIN = 16, 2, 4
+H, A = 16, 2
 MODES = get_args(Algorithm)
 ASYNCHRONOUS = [mode for mode in MODES if mode != "sequential"]
 
 
 def simulated(simulate: Simulate, mode: str, policy: Any = None, **options: Any) -> SimulatedRun:
-    delay = options.pop("delay", lambda n: 3.5)
-    options = {
+    defaults = {
         "algorithm": mode,
         "action_chunk_size": H,
-        "min_num_actions_executed": S_MIN,
         "policy_update_period": S_MIN,
         "initial_delay": 4,
-        **options,
+        "delay_window": 10,
+        "delay": lambda n: 3.5,
+        "policy": policy or ScriptedPolicy(action_chunk_size=H, action_dim=A),
     }
-    policy = policy or ScriptedPolicy(action_chunk_size=H, action_dim=A)
-    return simulate(config(**options), delay=delay, policy=policy)
+    return planned(simulate, **defaults | options)
 
 
 def two_ways(**options: Any) -> FlowPolicy:
