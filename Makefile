@@ -17,7 +17,7 @@ setup: $(STAMP)
 # The pins are the versions that were tested together.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,viz,bench,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,bench,dev]"
 	@touch $(STAMP)
 
 run: setup
