@@ -1,0 +1,148 @@
+"""`rt.robots.bus.Bus` over cyclonedds.
+
+Guarantees:
+  - No listener is set, so no thread ever runs Python: cyclonedds's own are C's alone.
+  - A subscription keeps one message, the newest: what a tick would have thrown away is never
+    decoded, however fast it comes.
+  - A publisher never blocks, and keeps one message, so that no command comes after a newer one.
+  - With `loopback` nothing is sent to or taken from any network.
+
+Assumptions:
+  - A process opens a domain once. Opening it starts five threads: before SCHED_FIFO.
+  - Without `loopback` cyclonedds is configured by CYCLONEDDS_URI, as ROS users know it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+from cyclonedds.core import DDSException, InstanceState, Policy, Qos
+from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.internal import InvalidSample
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+
+from rt import clock
+from rt.errors import RobotError
+from rt.robots.bus import full_type_name
+from rt.robots.dds.messages import IDL_TYPES
+from rt.robots.dds.senders import Senders
+
+LOOPBACK = """<CycloneDDS><Domain Id="any">
+<General>
+  <Interfaces><NetworkInterface name="lo"/></Interfaces>
+  <AllowMulticast>false</AllowMulticast>
+</General>
+<Discovery>
+  <ParticipantIndex>auto</ParticipantIndex>
+  <MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>
+  <Peers><Peer address="127.0.0.1"/></Peers>
+</Discovery>
+</Domain></CycloneDDS>"""
+# ROS's defaults, but for the depth. A write that finds no room fails instead of waiting.
+QOS = Qos(
+    Policy.Reliability.Reliable(max_blocking_time=0),
+    Policy.Durability.Volatile,
+    Policy.History.KeepLast(1),
+    Policy.WriterDataLifecycle(autodispose=False),
+    Policy.DataRepresentation(use_cdrv0_representation=True),
+)
+MANY = 10_000  # more endpoints than a domain has
+
+
+class DdsBus:
+    """The topics of one DDS domain."""
+
+    def __init__(self, domain: int, *, loopback: bool) -> None:
+        """Join `domain`. Raises RobotError when cyclonedds cannot."""
+        try:
+            self._domain = Domain(domain, LOOPBACK) if loopback else None
+            self._participant = DomainParticipant(domain)
+        except DDSException as error:
+            remedy = "is the interface lo up, and the domain not open in this process already?"
+            if not loopback:
+                remedy = "look at the network's interfaces and at CYCLONEDDS_URI"
+            raise RobotError(f"cannot join DDS domain {domain} ({error}): {remedy}") from None
+
+    def subscribe(self, topic: str, msg_type: str) -> DdsSubscription:
+        full_type_name(msg_type)
+        return self.subscribe_type(f"rt{topic}", IDL_TYPES[msg_type])
+
+    def advertise(self, topic: str, msg_type: str) -> DdsPublisher:
+        full_type_name(msg_type)
+        return self.advertise_type(f"rt{topic}", IDL_TYPES[msg_type])
+
+    def subscribe_type(self, topic: str, idl_type: type[IdlStruct]) -> DdsSubscription:
+        """Listen to a topic that need not be ROS's, by its name on the wire."""
+        return DdsSubscription(DataReader(self._participant, self._topic(topic, idl_type), QOS))
+
+    def advertise_type(self, topic: str, idl_type: type[IdlStruct]) -> DdsPublisher:
+        """Be ready to publish on a topic that need not be ROS's, by its name on the wire."""
+        return DdsPublisher(DataWriter(self._participant, self._topic(topic, idl_type), QOS))
+
+    def _topic(self, name: str, idl_type: type[IdlStruct]) -> Topic[Any]:
+        return Topic(self._participant, name, idl_type, QOS)
+
+    def message(self, msg_type: str) -> Any:
+        return IDL_TYPES[msg_type]()
+
+    def topics(self) -> dict[str, str]:
+        reader = BuiltinDataReader(self._participant, BuiltinTopicDcpsPublication)
+        return dict(
+            _in_ros_names(writer.topic_name, writer.type_name)
+            for writer in reader.read(MANY)
+            if writer.sample_info.instance_state == InstanceState.Alive
+            and writer.participant_key != self._participant.guid
+        )
+
+    def close(self) -> None:
+        # cyclonedds deletes an entity with its last reference; a participant takes all it has.
+        del self._participant, self._domain
+
+
+class DdsSubscription:
+    """`rt.robots.bus.Subscription`."""
+
+    def __init__(self, reader: DataReader[Any]) -> None:
+        self._reader = reader
+        self._senders = Senders()
+
+    def take(self) -> tuple[Any, int] | None:
+        try:
+            samples = self._reader.take(2)  # one message, and that its sender left
+        except Exception as error:  # the decoder's: whatever came over the network
+            raise RobotError(f"bytes that are no {self._reader.topic.typename}: {error}") from None
+        for sample in samples:
+            if not isinstance(sample, InvalidSample):
+                info = sample.sample_info
+                now = clock.now_ns()
+                return sample, self._senders.heard(
+                    info.publication_handle, info.source_timestamp, now
+                )
+        return None
+
+    @property
+    def publishers(self) -> int:
+        return self._senders.count(self._reader.get_matched_publications(), clock.now_ns())
+
+
+class DdsPublisher:
+    """`rt.robots.bus.Publisher`."""
+
+    def __init__(self, writer: DataWriter[Any]) -> None:
+        self._writer = writer
+
+    def publish(self, message: Any) -> None:
+        self._writer.write(message)
+
+
+def _in_ros_names(topic: str, type_name: str) -> tuple[str, str]:
+    """`rt/a`, `p::msg::dds_::T_` → `/a`, `p/msg/T`; what is not ROS's stays as it is."""
+    found = re.fullmatch(r"(\w+)::(\w+)::dds_::(\w+)_", type_name)
+    if not found or not topic.startswith("rt/"):
+        return topic, type_name
+    return topic.removeprefix("rt"), "/".join(found.groups())
