@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from rt.errors import NoSessionError, RtError, SessionError
-from rt.session import check_name, holder, session_names
+from rt.session import Session, check_name, holder, session_names
 
 BAR = 30  # characters
 
@@ -50,20 +50,25 @@ def is_live(session: str) -> bool:
     return any(holder(session, role) is not None for role in ("supervisor", "control"))
 
 
+def is_fake_robot(name: str) -> bool:
+    """Whether the name is a fake robot's (`rt.robots.fake`): it has rings, but runs no session."""
+    return "fake" in Session(name).rings()
+
+
 def pick_session(name: str | None) -> str:
     """`name` if that session lives; without a name the only live one.
 
     Raises NoSessionError, or SessionError when there are several to choose from.
     """
     if name is not None:
-        if is_live(check_name(name)):
+        if is_live(check_name(name)) and not is_fake_robot(name):
             return name
         remains = " (it has died: remove what it left with python -m rt.inspect --clean)"
         raise NoSessionError(
             f"no session {name!r} is running"
             + (remains if name in session_names() else ": start one with python -m rt.launch")
         )
-    live = [n for n in session_names() if is_live(n)]
+    live = [n for n in session_names() if is_live(n) and not is_fake_robot(n)]
     if not live:
         raise NoSessionError("no session is running: start one with python -m rt.launch")
     if len(live) > 1:

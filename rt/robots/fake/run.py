@@ -1,0 +1,148 @@
+"""The command line of the fake robot."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rt import clock
+from rt.cli import underscored
+from rt.config import Config
+from rt.config.load import MAX_DOMAIN, load_config
+from rt.config.words import nearest
+from rt.errors import ConfigError
+from rt.launcher import options
+from rt.launcher.console import Console
+from rt.launcher.interrupt import Interrupt
+from rt.robots.fake.faults import FAULTS
+from rt.robots.fake.presence import give_fault
+from rt.robots.fake.report import Report
+from rt.robots.robot import find_backend
+
+if TYPE_CHECKING:
+    from rt.robots.fake.stage import Role
+
+ROBOTS = {
+    "igris_b": ("dds", "sim"),
+    "igris_c": ("dds",),
+}  # and the backends whose packages it needs
+MAX_RATE_HZ = 1000.0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Every flag is accepted with - and with _."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rt.robots.fake", description="Play a real robot on DDS."
+    )
+    parser.add_argument("--robot", default="igris_b", help=f"{' or '.join(ROBOTS)}")
+    parser.add_argument("--robot_id", help="default: the topics file's")
+    parser.add_argument("--domain", type=int, metavar="N", help="default: ROS_DOMAIN_ID, else 0")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="of its states")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of its scenes")
+    parser.add_argument(
+        "--network", action="store_true", help="speak on the network, not on loopback alone"
+    )
+    parser.add_argument("--inference_runtime_topics_config", metavar="JSON")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="written at the end")
+    parser.add_argument(
+        "--fault",
+        metavar="'NAME SECONDS [WHERE]'",
+        help="have the one that runs begin with a fault",
+    )
+    parser.add_argument("--list_faults", action="store_true")
+    return parser.parse_args(underscored(argv))
+
+
+def run(argv: list[str] | None, interrupt: Interrupt) -> int:
+    """The whole command, and its exit code. Raises RtError for a mistake, told in a sentence."""
+    arguments = parse(argv)
+    if arguments.list_faults:
+        for name, what in FAULTS.items():
+            print(f"{name:<8} {what}")
+        return 0
+    config = load(arguments)
+    if arguments.fault is not None:
+        who = config.robot.name, config.topics.robot_id, config.run.domain
+        give_fault(*who, arguments.fault)
+        return 0
+    perform(config, arguments, interrupt)
+    return 0
+
+
+def load(arguments: argparse.Namespace) -> Config:
+    """The configuration that a launch against this fake has, too."""
+    robot, domain, rate = arguments.robot, arguments.domain, arguments.rate
+    if robot not in ROBOTS:
+        raise ConfigError(f"--robot {robot}: cannot be played: {nearest(robot, ROBOTS)}")
+    if domain is not None and not 0 <= domain <= MAX_DOMAIN:
+        raise ConfigError(f"--domain: expected a number from 0 to {MAX_DOMAIN}, got {domain}")
+    if rate is not None and not 0 < rate <= MAX_RATE_HZ:
+        raise ConfigError(f"--rate: expected Hz > 0 and <= {MAX_RATE_HZ:g}, got {rate:g}")
+    words = ["--robot", robot, "--io", "dds", "--set", f"run.sim_seed={arguments.seed}"]
+    if arguments.robot_id is not None:
+        words += ["--set", f"topics.robot_id={arguments.robot_id}"]
+    if domain is not None:
+        words += ["--set", f"run.domain={domain}"]
+    if arguments.inference_runtime_topics_config is not None:
+        words += ["--inference_runtime_topics_config", arguments.inference_runtime_topics_config]
+    config = load_config(options.parse(words)).config
+    for io in ROBOTS[robot]:
+        find_backend(
+            msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, io=io))
+        )
+    return config
+
+
+def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt) -> None:
+    """Play until interrupted."""
+    # Imported only now that what they need is known to be there.
+    from rt.robots.fake.process import staged
+
+    role: Role = importlib.import_module(f"rt.robots.fake.{config.robot.name}").ROLE
+    rate_hz = arguments.rate or role.rate_hz
+    loopback = not arguments.network
+    console = Console()
+    with staged(config, role, loopback=loopback) as play:
+        report = play.presence.report
+        where = "on loopback alone" if loopback else "on the network"
+        console.say(
+            f"fake {config.robot.name} {config.topics.robot_id}: states at {rate_hz:g} Hz, DDS "
+            f"domain {config.run.domain} {where}; Ctrl-C ends it"
+        )
+
+        def look() -> bool:
+            now = clock.now_ns()
+            console.show(status_line(report, now), now / 1e9)
+            return not interrupt
+
+        play.run(rate_hz, look)
+    console.end()
+    console.say(summary(report))
+    if arguments.report is not None:
+        arguments.report.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def status_line(report: Report, now_ns: int) -> str:
+    """How many commands came and when, what was reached, what is wrong."""
+    last = f"{(now_ns - report.t_last) / 1e6:.0f} ms ago" if report.t_last else "none yet"
+    parts = [
+        f"commands {report.commands}",
+        f"last {last}",
+        f"reached {report.reached} of {report.scenes}",
+        *report.faults,
+    ]
+    return " | ".join(parts)
+
+
+def summary(report: Report) -> str:
+    """What a run came to."""
+    streams = "; ".join(
+        f"{topic} {stream.commands}, largest step {stream.largest_step_deg:.2f} deg"
+        + (f", {stream.refused} refused" if stream.refused else "")
+        for topic, stream in report.streams.items()
+    )
+    return f"commands: {streams}; reached {report.reached} of {report.scenes} scenes"
