@@ -29,6 +29,7 @@ class Status:
     """This process's line in the session: its ring `status.<name>`."""
 
     def __init__(self, session: Session, name: str) -> None:
+        self.name = name  # the child's
         self._ring: Ring = session.writer(f"status.{name}")
         self._record = self._ring.buffer()
         self._record["pid"] = os.getpid()
@@ -64,13 +65,14 @@ class Status:
         self.close()
 
 
-def start(name: str, run: Callable[[Session, Status], None], *, on_orphaned: signal.Signals) -> int:
-    """Run a child: `python -m <module> <session> <supervisor pid>`. Returns its exit code.
+def start(run: Callable[[Session, Status], None], *, on_orphaned: signal.Signals) -> int:
+    """Run a child: `python -m <module> <session> <supervisor pid> <its name>`. Returns its exit
+    code.
 
     `on_orphaned` is sent by the kernel when the supervisor dies. A failure is written into the
     status ring, from where the supervisor tells it: a child itself prints nothing.
     """
-    session_name, supervisor = sys.argv[1], int(sys.argv[2])
+    session_name, supervisor, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     for quiet in QUIET_SIGNALS:
         signal.signal(quiet, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, QUIET_SIGNALS)

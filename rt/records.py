@@ -169,6 +169,11 @@ def text(field: Any) -> str:
     return decoded
 
 
+def camera_child(camera: str) -> str:
+    """The name of a camera's process; its status ring is `status.<name>`."""
+    return f"camera.{camera}"
+
+
 def sim_state_dtype(state_dim: int) -> np.dtype[np.void]:
     """The simulated robot's measurement. `scene` counts the scenes drawn, `reached` is 1 once
     the hand has been at the target in this scene."""

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,24 @@ def holder(session: str, role: str) -> int | None:
         os.close(fd)
 
 
+def robot_lock(config: Config) -> AbstractContextManager[object]:
+    """Of a real robot, for control: whatever their names, no two sessions may command it.
+
+    Raises SessionLiveError naming the pid that does.
+    """
+    if config.run.io == "sim":
+        return nullcontext()
+    robot_id, domain = config.topics.robot_id, config.run.domain
+    name = f"robot-{config.robot.name}-{robot_id}-{domain}"
+    try:
+        return Lock(name, "control")
+    except SessionLiveError:
+        raise SessionLiveError(
+            f"robot {robot_id!r} ({config.robot.name}, domain {domain}) is already driven by "
+            f"another session (control pid {holder(name, 'control')}): stop that one first"
+        ) from None
+
+
 def ring_table(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:
     """Every ring of a session that all robots have: name → (dtype, slots)."""
     p = config.params
@@ -154,8 +173,6 @@ def ring_table(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:
         ),
         "chunk": (records.chunk_dtype(p.action_chunk_size, p.action_dim), 16),
         "command": (records.COMMAND, 8),
-        "status.control": (records.STATUS, 4),
-        "status.inference": (records.STATUS, 4),
     }
     for camera in p.camera_names:
         table[f"frame.{camera}"] = (records.frame_dtype(image.height, image.width), frames)

@@ -113,16 +113,15 @@ def test_a_fleet_stands_in_the_ticks_that_never_happened(calm: World) -> None:
     clock = FakeClock()
     row_ns = round(ROW_S * 1e9)
     fleet = Fleet(calm, clock, row_ns)
-    velocity = np.zeros(6)
-    fleet.read(velocity)
-    fleet.send(np.zeros(6))  # before its first real command the world waits
+    fleet.read_state()
+    fleet.publish_action(np.zeros(6))  # before its first real command the world waits
     clock.advance(5 * row_ns)
-    fleet.read(velocity)
+    fleet.read_state()
     assert calm.row == 0
     fleet.tick = 8
-    fleet.send(np.full(6, 0.5))
+    fleet.publish_action(np.full(6, 0.5))
     clock.advance(3 * row_ns)
-    fleet.read(velocity)
+    velocity = fleet.read_state().position
     assert fleet.row_ticks == [8, STANDING, STANDING]
     np.testing.assert_array_equal(fleet.velocities[:3, 0, 0], [0.5, 0, 0])
     np.testing.assert_array_equal(velocity, np.zeros(6))

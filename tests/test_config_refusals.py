@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from config_folder import FILES, HANDS, LEFT, Folder, put, refusal
+from config_folder import FILES, HANDS, LEFT, SHIPPED, Folder, load, put, refusal
 from config_folder import copied_folder as copied_folder
 
 # Files that cannot be read.
@@ -100,7 +101,6 @@ WRONG_VALUES = [
     ("robot", "joint_groups 2 lower_deg 1", "no", "joint_groups[2].lower_deg[1]: expected a num"),
     ("robot", "joint_groups 1 lower", [1], "joint_groups[1]: unknown key 'lower': did you mean"),
     ("robot", "joint_groups 2 max_delta_deg", 0, "expected a number > 0 or null, got 0"),
-    ("robot", "io", "dsd", "io: expected one of dds, ros2, sim, got text 'dsd'"),
     ("robot", "realtime priority", 99, "realtime.priority: expected a whole number >= 1 and <= 98"),
     ("robot", "realtime cpu", "lst", "realtime.cpu: expected a whole number >= 0 and"),
     ("robot", "realtime cpu", -1, "realtime.cpu: expected a whole number >= 0 and"),
@@ -251,10 +251,39 @@ def test_a_flag_with_a_bad_value_is_refused(flags: list[str], said: str) -> None
     assert said in refusal(*flags)
 
 
-@pytest.mark.parametrize("name", ["igrisb", "IGRIS_B", "../robots/igris_b", "", "."])
+@pytest.mark.parametrize("name", ["igrisb", "IGRIS_B", "", "."])
 def test_an_unknown_robot_is_answered_with_the_robots_that_there_are(name: str) -> None:
     message = refusal("--robot", name)
     assert message.startswith(f"--robot {name}: unknown robot")
     assert "igris_b" in message
     if name.isidentifier():
         assert "did you mean 'igris_b'?" in message
+
+
+def test_a_path_to_a_folder_without_a_robot_is_refused(tmp_path: Path) -> None:
+    assert refusal("--robot", str(tmp_path)) == (
+        f"--robot {tmp_path}: expected a folder with a robot.yaml, got none"
+    )
+
+
+def test_real_cameras_have_to_be_described() -> None:
+    sentence = refusal("--io", "dds", "--set", "robot.cameras={}")
+    assert "cameras: expected a camera 'head'" in sentence
+    assert load("--set", "robot.cameras={}")
+
+
+@pytest.mark.parametrize("text", ["233", "-1", "one", "1.5"])
+def test_a_domain_that_dds_has_no_ports_for_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", text)
+    assert refusal() == f"ROS_DOMAIN_ID: expected a number from 0 to 232, got {text!r}"
+
+
+def test_commands_are_taken_from_the_robots_own_file_if_a_file_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "older.json"
+    content = json.loads((SHIPPED / "robots/igris_b" / FILES["topics"]).read_text())
+    commands = content.pop("commands", {})
+    path.write_text(json.dumps(content))
+    config = load("--inference_runtime_topics_config", str(path)).config
+    assert set(config.topics.commands) == set(commands)

@@ -89,7 +89,7 @@ def test_whatever_happens_what_is_sent_is_finite_limited_and_one_step_from_the_l
         delay=lambda n: rng.uniform(0, 12),
         busy=lambda k: rng.choice([0, 2.5], p=[0.97, 0.03]),
     )
-    methods = ["read", "send", "hold", "succeeded", "prepare_episode"]
+    methods = ["read_state", "publish_action", "hold", "succeeded", "prepare_episode"]
     for _ in range(1500):
         if rng.random() < 0.05:
             run.robot.reading = rng.choice(["fresh", "none", "stale", "nan", "raise"])
@@ -236,7 +236,7 @@ def test_a_robot_that_was_never_commanded_is_left_as_it_is(simulate: Simulate) -
 # The driver's faults.
 
 
-@pytest.mark.parametrize("method", ["read", "send", "succeeded"])
+@pytest.mark.parametrize("method", ["read_state", "publish_action", "succeeded"])
 def test_a_driver_that_raises_is_counted_and_never_ends_the_loop(
     simulate: Simulate, method: str
 ) -> None:
@@ -253,7 +253,7 @@ def test_a_driver_that_raises_is_counted_and_never_ends_the_loop(
 def test_a_command_that_the_driver_refused_is_recorded_as_not_sent(simulate: Simulate) -> None:
     run = executing(simulate)
     before = run.ticks[-1]
-    run.robot.raising = {"send"}
+    run.robot.raising = {"publish_action"}
     record = run.tick()
     assert record["hold"] == Hold.NOT_SENT
     assert record["row"] == -1
@@ -316,7 +316,7 @@ def test_a_driver_that_raises_between_episodes_is_counted_too(
 def test_the_slew_limit_counts_from_what_was_really_sent(simulate: Simulate) -> None:
     run = executing(simulate, FAR)
     sent = run.robot.sent[-1].command
-    run.robot.raising = {"send"}
+    run.robot.raising = {"publish_action"}
     run.tick(10)
     run.robot.raising = set()
     run.tick()
@@ -392,12 +392,9 @@ def test_a_fake_configuration_names_an_unknown_field() -> None:
 
 
 def test_a_lagging_robot_approaches_its_command() -> None:
-    robot, position = FakeRobot([0.0], share=0.5), np.empty(1)
-    robot.send(np.array([8.0]))
-    seen = []
-    for _ in range(3):
-        robot.read(position)
-        seen.append(float(position[0]))
+    robot = FakeRobot([0.0], share=0.5)
+    robot.publish_action(np.array([8.0]))
+    seen = [float(robot.read_state().position[0]) for _ in range(3)]
     assert seen == [4, 6, 7]
 
 

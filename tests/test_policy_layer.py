@@ -141,13 +141,14 @@ def test_paths_are_relative_to_the_policy_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ios"),
-    [("[sim]", ("sim",)), ("[real]", ("ros2", "dds")), ("[dds, sim]", ("sim", "dds"))],
+    ("text", "worlds"),
+    [("[sim]", ("sim",)), ("[real]", ("real",)), ("[real, sim]", ("real", "sim"))],
 )
-def test_what_a_policy_was_trained_for_is_a_list_of_ios(
-    tmp_path: Path, text: str, ios: tuple[str, ...]
+def test_what_a_policy_was_trained_for_is_a_list_of_worlds(
+    tmp_path: Path, text: str, worlds: tuple[str, ...]
 ) -> None:
-    assert load_policy_config(write(tmp_path, f"{POLICY}trained_for: {text}\n")).trained_for == ios
+    config = load_policy_config(write(tmp_path, f"{POLICY}trained_for: {text}\n"))
+    assert config.trained_for == worlds
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rt.arrays import Vector
 from rt.compare.world import EPISODE_ROWS, Bools, World
 from rt.infer.normalization import IDENTITY, Affine, Normalizer
+from rt.robots.robot import State
 from rt.testing import FakeClock, FakeRobot
 
 STANDING = -1  # the tick of a row without a command
@@ -36,25 +37,25 @@ class Fleet(FakeRobot):
         self._command = self.position
         self._command_tick = STANDING
 
-    def read(self, position: Vector) -> int:
+    def read_state(self) -> State:
         """Let the world go on until now; the velocities in force, (2·B,) m/s."""
         now = self._clock.now_ns()
         if self._t_moved:
             for _ in range(round((now - self._t_moved) / self._row_ns)):
                 self._step()
             self._t_moved = now
-        position[:] = self.world.velocity.ravel()
-        return now
+        self._reported[:] = self.world.velocity.ravel()
+        return State(self._reported, now)
 
-    def send(self, command: Vector) -> None:
+    def publish_action(self, action: Vector) -> None:
         """These velocities (2·B,) m/s for the tick that has begun."""
-        if not self._t_moved and command.any():
+        if not self._t_moved and action.any():
             self._t_moved = self._clock.now_ns()
-        self._command, self._command_tick = command.copy(), self.tick
+        self._command, self._command_tick = action.copy(), self.tick
 
-    def hold(self, command: Vector) -> None:
+    def hold(self) -> None:
         """Stand still, as a robot that is steered by its velocity must."""
-        self.send(np.zeros_like(command))
+        self.publish_action(np.zeros_like(self._command))
 
     def _step(self) -> None:
         if self.world.row == EPISODE_ROWS:

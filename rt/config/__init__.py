@@ -1,6 +1,7 @@
 """Configuration: read once (`load`), cross-checked (`check`), the same everywhere (`schema`)."""
 
 from rt.config.schema import (
+    CameraConfig,
     Config,
     ImageSize,
     Io,
@@ -18,6 +19,7 @@ from rt.config.schema import (
 )
 
 __all__ = (
+    "CameraConfig",
     "Config",
     "ImageSize",
     "Io",

@@ -10,10 +10,11 @@ from rt.config.words import Key, dotted, nearest
 from rt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rt.config.schema import Config, JointGroup
+    from rt.config.schema import Config, JointGroup, Topic
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes a part of a ring's name
+CURRENT = "_cur/"  # a motor current: told by the original's files, read by nobody
 # A tick takes a few tens of microseconds; and the last one must fit into the second in which a
 # session has to end.
 MIN_CONTROL_HZ, MAX_CONTROL_HZ = 2, 10_000
@@ -159,6 +160,16 @@ def _check_cameras(config: Config) -> None:
     if twice := _twice(config.params.camera_names):
         complaint = f"expected distinct names, got {twice!r} twice"
         raise _fail(config, "params", ["camera_names"], complaint)
+    if config.run.io == "sim" or config.run.fake:
+        return
+    for name in config.params.camera_names:
+        if name not in config.robot.cameras:
+            complaint = (
+                f"expected a camera {name!r}, which {_place(config, 'params', 'camera_names')} "
+                f"asks for, got {', '.join(config.robot.cameras) or 'none'}: add it with its "
+                "source, width, height and fps"
+            )
+            raise _fail(config, "robot", ["cameras"], complaint)
 
 
 def _check_topics(config: Config) -> None:
@@ -170,10 +181,20 @@ def _check_topics(config: Config) -> None:
         key: len(group.lower_deg)
         for key, group in zip(config.robot.state_keys, config.robot.joint_groups, strict=True)
     }
+    _check_fields(config, "topics", topics.topics, joints)
+    _check_fields(config, "commands", topics.commands, joints)
+
+
+def _check_fields(
+    config: Config, section: str, topics: dict[str, Topic], joints: dict[str, int]
+) -> None:
+    """Each state key at most once, in a slice of as many values as it has joints."""
     seen: dict[str, str] = {}
-    for name, topic in topics.topics.items():
-        at = ["topics", name, "fields"]
+    for name, topic in topics.items():
+        at = [section, name, "fields"]
         for key, field in topic.fields.items():
+            if CURRENT in key:
+                continue
             if key not in joints:
                 complaint = f"unknown state key {key!r}: {nearest(key, joints)}"
                 raise _fail(config, "topics", at, complaint)

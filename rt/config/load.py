@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from rt.errors import ConfigError
 
 PARAMS_FILE = "inference_runtime_params.json"
 TOPICS_FILE = "inference_runtime_topics.json"
+MAX_DOMAIN = 232  # beyond, DDS has no ports
 
 
 class Loaded(NamedTuple):
@@ -63,7 +65,7 @@ def load_config(arguments: argparse.Namespace) -> Loaded:
         robot=robot,
         params=params,
         topics=topics,
-        run=_run_options(arguments, overrides, robot),
+        run=_run_options(arguments, overrides, robot, folder),
         sources=Sources(
             robot=str(robot_path),
             params=str(params_path),
@@ -82,7 +84,15 @@ def configs_folder() -> Path:
 
 
 def robot_folder(name: str) -> Path:
-    """The folder of a robot's files. Raises ConfigError listing the robots that there are."""
+    """The folder of a robot's files: one of configs/robots, or, with a slash in it, a path.
+
+    Raises ConfigError listing the robots that there are.
+    """
+    if "/" in name:
+        folder = Path(name).resolve()
+        if not (folder / "robot.yaml").is_file():
+            raise ConfigError(f"--robot {name}: expected a folder with a robot.yaml, got none")
+        return folder
     robots = configs_folder() / "robots"
     names = sorted(path.parent.name for path in robots.glob("*/robot.yaml"))
     if name not in names:
@@ -93,18 +103,35 @@ def robot_folder(name: str) -> Path:
     return robots / name
 
 
+def _default_policy(folder: Path, policy: str) -> str:
+    beside = folder / policy
+    return str(beside if beside.is_file() else configs_folder() / policy)
+
+
+def _domain() -> int:
+    """ROS_DOMAIN_ID, as ROS takes it: 0 when it is not set."""
+    text = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if not text.isdecimal() or int(text) > MAX_DOMAIN:
+        raise ConfigError(f"ROS_DOMAIN_ID: expected a number from 0 to {MAX_DOMAIN}, got {text!r}")
+    return int(text)
+
+
 def _given(path: str | None, default: Path) -> Path:
     return default if path is None else Path(path).resolve()
 
 
 def _run_options(
-    arguments: argparse.Namespace, overrides: tuple[Override, ...], robot: RobotConfig
+    arguments: argparse.Namespace,
+    overrides: tuple[Override, ...],
+    robot: RobotConfig,
+    folder: Path,
 ) -> RunOptions:
     """The robot's defaults, then `--set`, then the flags that were given."""
     defaults = {
         "session": robot.name,
         "io": robot.io,
-        "policy_yaml_path": str(configs_folder() / robot.policy),
+        "domain": _domain(),
+        "policy_yaml_path": _default_policy(folder, robot.policy),
     }
     # A flag that stands at its own default was not given, and leaves the word to --set.
     flags = {
@@ -116,6 +143,7 @@ def _run_options(
         "inject_delay_ms": arguments.inject_delay_ms or None,
         "dry_run": arguments.dry_run or None,
         "require_rt": arguments.require_rt or None,
+        "yes": arguments.yes or None,
     }
     given = {key: value for key, value in flags.items() if value is not None}
     run = apply(overrides, "run", defaults, RunOptions, "command line")
@@ -143,15 +171,17 @@ def _with_norm_stats(
 def _fill(
     robot: RobotConfig, topics: RuntimeTopics, path: Path, default_path: Path
 ) -> tuple[RuntimeTopics, list[str]]:
-    """`topics` with the state keys that it lacks taken from the robot's own file, and a note.
+    """`topics` with the commands and the state keys that it lacks taken from the robot's own file.
 
-    A robot's older topics file may name the arms only; the policy needs the whole state.
+    A robot's older topics file names no commands, and perhaps the arms only; the policy needs the
+    whole state. The note says which state keys.
     """
+    default = convert(read_mapping(default_path), RuntimeTopics, default_path)
+    topics = structs.replace(topics, commands=topics.commands or default.commands)
     found = {key for topic in topics.topics.values() for key in topic.fields}
     missing = [key for key in robot.state_keys if key not in found]
-    if not missing:
+    if not missing or not default.topics:  # a robot that speaks no ROS messages has none
         return topics, []
-    default = convert(read_mapping(default_path), RuntimeTopics, default_path)
     filled = dict(topics.topics)
     for name, topic in default.topics.items():
         fields = {key: field for key, field in topic.fields.items() if key in missing}

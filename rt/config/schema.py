@@ -6,8 +6,8 @@ Files and people speak degrees and policy rows; `Config`'s properties speak radi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,8 +19,11 @@ from rt.errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
 NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
+Degrees = Annotated[float, Meta(gt=0)]
+Milliseconds = Annotated[float, Meta(ge=0, le=10_000)]
 
-Io = Literal["sim", "ros2", "dds"]
+# How the robot is reached: a key of its driver's BACKENDS. All but "sim" move a real one.
+Io = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,16}$")]
 Algorithm = Literal["sequential", "naive", "blend", "temporal_ensembling", "rtc", "prefix"]
 ALGORITHM_PARAMS: dict[Algorithm, tuple[str, ...]] = {  # the runtime params that only it looks at
     "sequential": ("policy_update_period",),
@@ -63,6 +66,7 @@ class RuntimeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     # A temporal ensemble's i-th oldest chunk weighs exp(-coeff i). ACT's value, for the oldest.
     temporal_ensemble_coeff: Annotated[float, Meta(ge=-10, le=10)] = 0.01
     episode_ticks: NonNegative = 1200  # an episode's length in rows; 0: no end
+    warmup_ticks: NonNegative = 100  # rows at its start that are computed and not sent
     max_age_ms: Positive = 500  # an older frame is no frame: inference waits
     inference_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
 
@@ -75,19 +79,22 @@ class TopicField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One subscribed topic."""
+    """One topic and what its messages carry. `{robot_id}` in its name is filled in."""
 
     topic: str
     msg_type: str
     fields: dict[str, TopicField]
+    names: tuple[str, ...] = ()  # JointState's names, in the order to insist on; (): not looked at
 
 
 class RuntimeTopics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`inference_runtime_topics.json`: which message fields make up the state."""
+    """`inference_runtime_topics.json`: which message fields make up state and command."""
 
     robot_id: str
     HZ: Annotated[float, Meta(gt=0)]
-    topics: dict[str, Topic]
+    topics: dict[str, Topic]  # subscribed
+    commands: dict[str, Topic] = {}  # published; empty: the robot's own file's
+    namespace: str = "/"  # what a relative topic name is relative to
 
 
 class JointGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +104,23 @@ class JointGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lower_deg: tuple[float, ...]
     upper_deg: tuple[float, ...]
     initial_deg: tuple[float, ...] | None = None  # None: stay where measured
-    max_delta_deg: Annotated[float, Meta(gt=0)] | None = None  # per row; None: RuntimeParams'
+    max_delta_deg: Degrees | None = None  # per row; None: RuntimeParams'
+    max_speed_deg_s: Degrees | None = None  # None: max_delta_deg alone
+    max_acceleration_deg_s2: Degrees | None = None  # None: a jump is sent at full speed
+    max_following_error_deg: Degrees | None = None  # None: the robot's
+
+
+class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One real camera: what is asked of it, and how its frames become observation images."""
+
+    source: str  # a device, e.g. /dev/v4l/by-id/..., or a video file
+    width: Annotated[int, Meta(gt=0, le=8192)]
+    height: Annotated[int, Meta(gt=0, le=8192)]
+    fps: Annotated[float, Meta(gt=0, le=1000)]
+    fourcc: Annotated[str, Meta(min_length=4, max_length=4)] = "MJPG"
+    rotate_deg: Literal[0, 90, 180, 270] = 0  # clockwise
+    colour: Literal["rgb", "bgr"] = "rgb"  # the image's channels, as the policy expects them
+    latency_ms: Milliseconds = 0  # from the exposure to the moment a frame can be read
 
 
 class Realtime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,15 +135,22 @@ class RobotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """`robot.yaml`: the robot's facts."""
 
     name: str
+    driver: str = ""  # a module with BACKENDS, or a .py beside this file; "": rt.robots.<name>
     io: Io = "sim"
-    policy: str  # default policy YAML, relative to configs/
+    policy: str  # default policy YAML, relative to this file, else to configs/
     state_keys: tuple[str, ...]
     joint_groups: tuple[JointGroup, ...]  # one per state key, same order
     initial_speed_deg: Annotated[float, Meta(gt=0)] = 30.0  # per second
     max_state_age_ms: Positive = 200
     limit_margin_deg: Annotated[float, Meta(ge=0)] = 5.0  # first pose: so far outside is accepted
     arrival_tolerance_deg: Annotated[float, Meta(gt=0)] = 5.0  # measured, at the initial pose
-    max_following_error_deg: Annotated[float, Meta(gt=0)] | None = None  # None: not watched
+    max_following_error_deg: Degrees | None = None  # None: not watched
+    following_release_s: Annotated[float, Meta(ge=0)] = 0.5  # followed so long: it goes on
+    state_latency_ms: Milliseconds = 0  # from the measurement to the message's stamp
+    state_timeout_s: Annotated[float, Meta(gt=0)] = 10.0  # for the first state, at the start
+    safe_stop_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  # after control was killed; 0: none
+    cameras: dict[str, CameraConfig] = {}  # by name; unused with --io sim
+    options: dict[str, Any] = {}  # the driver's own
     realtime: Realtime = Realtime()
 
 
@@ -130,6 +160,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     session: str
     algorithm: Algorithm = "rtc"
     io: Io = "sim"
+    domain: Annotated[int, Meta(ge=0, le=232)] = 0  # ROS_DOMAIN_ID
+    fake: str = ""  # the fake robot's session, if that is what answers; DDS stays on loopback then
+    yes: bool = False  # a real robot moves without the operator's `go`
     policy_yaml_path: str
     duration_s: float | None = None
     inject_delay_ms: NonNegative = 0
@@ -176,6 +209,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return round(1e9 / self.control_hz)
 
     @property
+    def gated(self) -> bool:
+        """Whether the robot stands still until the operator's `go`."""
+        return self.run.io != "sim" and not self.run.yes
+
+    @property
     def algorithm_params(self) -> dict[str, int | float | str]:
         """The chosen algorithm's own params."""
         names = ALGORITHM_PARAMS.get(self.run.algorithm, ())
@@ -203,19 +241,40 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def max_delta_rad_per_tick(self) -> Vector:
-        """(A,) slew limits, rad per tick: the configured limit per row over `ticks_per_row`."""
-        per_row = _radians(
-            group.max_delta_deg or self.params.max_delta_deg
-            for group in self.robot.joint_groups
-            for _ in group.lower_deg
+        """(A,) slew limits, rad per tick: the configured limit per row over `ticks_per_row`, and
+        no more than `max_speed_deg_s` allows."""
+        per_row = self._per_joint(
+            lambda group: min(
+                group.max_delta_deg or self.params.max_delta_deg,
+                (group.max_speed_deg_s or np.inf) / self.params.HZ,
+            )
         )
         return per_row / self.params.ticks_per_row
+
+    @property
+    def max_acceleration_rad_per_tick2(self) -> Vector:
+        """(A,) how much the step may differ from the step before, rad per tick per tick; inf:
+        at will."""
+        per_s2 = self._per_joint(lambda group: group.max_acceleration_deg_s2 or np.inf)
+        return per_s2 / self.control_hz**2
+
+    @property
+    def max_following_error_rad(self) -> Vector:
+        """(A,) how far a joint may be measured from its command, rad; inf: not watched."""
+        default = self.robot.max_following_error_deg or np.inf
+        return self._per_joint(lambda group: group.max_following_error_deg or default)
 
     @property
     def initial_delta_rad_per_tick(self) -> Vector:
         """(A,) the way to the initial pose, rad per tick: `initial_speed_deg`, slew-limited."""
         speed = np.deg2rad(self.robot.initial_speed_deg / self.control_hz)
         return np.minimum(speed, self.max_delta_rad_per_tick)
+
+    def _per_joint(self, degrees: Callable[[JointGroup], float]) -> Vector:
+        """(A,) rad: one value per group, given to each of its joints."""
+        return _radians(
+            degrees(group) for group in self.robot.joint_groups for _ in group.lower_deg
+        )
 
 
 def encode_config(config: Config) -> bytes:

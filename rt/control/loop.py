@@ -20,7 +20,7 @@ from rt.control.recorder import Recorder
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
 from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase
-from rt.robots.robot import Robot
+from rt.robots.robot import Robot, Task
 from rt.shm import Ring
 
 SETTLE_S = 0.25  # at the initial pose, before an episode begins
@@ -35,6 +35,7 @@ class ControlLoop:
         """`ticks` is written here; `chunks` and `commands` are read."""
         params = config.params
         self.robot = robot
+        self._task = robot if isinstance(robot, Task) else None
         bounds = config.lower_rad, config.upper_rad
         self.limits = Limits(*bounds, config.max_delta_rad_per_tick)
         self.approach = Limits(*bounds, config.initial_delta_rad_per_tick)
@@ -66,7 +67,6 @@ class ControlLoop:
         self._command = self.record["command"]
         self._last = np.empty_like(self._target)  # the command really sent last, else the pose
         self._sent = False  # whether anything was
-        self._measured = np.empty_like(self._state)
         for unknown in (self._state, self._target, self._command, self._last):
             unknown.fill(np.nan)
 
@@ -88,19 +88,19 @@ class ControlLoop:
     def _sense(self, now: int) -> bool:
         """Read the robot. False: no measurement, an old one, or one that is not finite."""
         try:
-            t_state = self.robot.read(self._measured)
+            position, t_state, _, _ = self.robot.read_state()
         except Exception:  # a driver's fault, whatever it is, must not end the loop
             self.recorder.robot_faults += 1
             return False
         if not t_state or now - t_state > self._max_state_age_ns:
             return False
-        if not is_finite(self._measured):
+        if not is_finite(position):
             self.recorder.robot_faults += 1
             return False
-        self._state[:] = self._measured
+        self._state[:] = position
         self.recorder.t_state = t_state
         if not self._sent:  # the limits start where we are
-            self._last[:] = self._measured
+            self._last[:] = position
         return True
 
     def _obey(self, tick: Tick) -> None:
@@ -111,12 +111,16 @@ class ControlLoop:
                 self._orders_seen = index + 1
                 answer = self._take_order(int(self._order["order"]), tick)
                 self.recorder.command_index, self.recorder.command_answer = index, answer
+        self.episode.advance(tick.k, succeeded=self._succeeded())
+
+    def _succeeded(self) -> bool:
+        if self._task is None:
+            return False
         try:
-            succeeded = self.robot.succeeded()
+            return self._task.succeeded()
         except Exception:
             self.recorder.robot_faults += 1
-            succeeded = False
-        self.episode.advance(tick.k, succeeded=succeeded)
+            return False
 
     def _take_order(self, number: int, tick: Tick) -> Answer:
         try:
@@ -179,8 +183,10 @@ class ControlLoop:
         return bool(np.abs(self._state - self._goal).max() <= self._tolerance)
 
     def _prepare_episode(self) -> None:
+        if self._task is None:
+            return
         try:
-            self.robot.prepare_episode()
+            self._task.prepare_episode()
         except Exception:
             self.recorder.robot_faults += 1
 
@@ -198,9 +204,9 @@ class ControlLoop:
             return hold
         try:
             if hold is Hold.NONE:
-                self.robot.send(self._command)
+                self.robot.publish_action(self._command)
             else:
-                self.robot.hold(self._command)
+                self.robot.hold()
         except Exception:
             self.recorder.robot_faults += 1
             self._command[:] = self._last

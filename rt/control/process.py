@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -21,11 +21,11 @@ from rt.control.loop import ControlLoop
 from rt.control.ticker import Ticker
 from rt.records import Phase
 from rt.robots.robot import Robot, open_robot
-from rt.session import Lock, Session
+from rt.session import Lock, Session, robot_lock
 
 
 def open_loop(config: Config, session: Session) -> ControlLoop:
-    """The control loop on the session's rings and robot, which is not connected yet."""
+    """The control loop on the session's rings and robot, which is not started yet."""
     return ControlLoop(
         config,
         open_robot(config, session),
@@ -36,10 +36,10 @@ def open_loop(config: Config, session: Session) -> ControlLoop:
 
 
 @contextmanager
-def connected(robot: Robot) -> Iterator[None]:
-    """Within, the robot is connected; shut down whatever happens."""
-    robot.connect()
+def started(robot: Robot) -> Iterator[None]:
+    """Within, the robot reports; shut down whatever happens."""
     try:
+        robot.start_state_readers()
         yield
     finally:
         robot.shutdown()
@@ -53,21 +53,33 @@ def hold_at_last(loop: ControlLoop, ticker: Ticker) -> None:
         loop.tick(tick, skipped=ticker.skipped)
 
 
+class Terminated(BaseException):
+    """Told to stop while the robot is being started, which may wait."""
+
+
 def run(session: Session, status: Status) -> None:
     """The whole life of the process."""
-    stop = False
+    with suppress(Terminated):
+        _run(session, status)
+
+
+def _run(session: Session, status: Status) -> None:
+    stop, starting = False, True
 
     def on_terminate(*_: object) -> None:
         nonlocal stop
         stop = True
+        if starting:
+            raise Terminated
 
     config = session.config()
-    with Lock(session.name, "control"):
+    with Lock(session.name, "control"), robot_lock(config):
         loop = open_loop(config, session)
         # From here on there is a robot to shut down. Until now SIGTERM just ends the process.
         signal.signal(signal.SIGTERM, on_terminate)
-        status.write("connecting", beat=False)
-        with connected(loop.robot):
+        status.write("starting the robot", beat=False)
+        with started(loop.robot):
+            starting = False
             grants = realtime.enter(
                 config.robot.realtime, config.run.control_core, require=config.run.require_rt
             )
@@ -81,4 +93,4 @@ def run(session: Session, status: Status) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.start("control", run, on_orphaned=signal.SIGTERM))
+    sys.exit(child.start(run, on_orphaned=signal.SIGTERM))

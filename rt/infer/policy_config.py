@@ -8,7 +8,7 @@
       type: flow                        # a registered name, or "package.module:Class"
       num_inference_steps: 5            # every other key is a keyword of the policy's class
     checkpoint_path: checkpoints        # optional folder of <component>.safetensors or .pt
-    trained_for: [sim]                  # optional: sim, real, ros2, dds; absent: anything
+    trained_for: [sim]                  # optional: sim, real or both; absent: anything
     norm_stats_path: norm_stats.json    # optional
     norm_stats_mode: quantile           # optional: z-score (default) or quantile
     delta_actions: true                 # optional: which joints' actions are relative to the state
@@ -27,14 +27,13 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from rt.config import Io
 from rt.config.files import convert, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
 from rt.infer.normalization import Scaling
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
-REAL: tuple[Io, ...] = ("ros2", "dds")  # what `trained_for: [real]` stands for
+World = Literal["sim", "real"]
 
 
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,7 +52,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, ComponentConfig]
     component_paths: dict[str, Path]
     checkpoint_path: Path | None
-    trained_for: tuple[Io, ...] | None  # None: anything
+    trained_for: tuple[World, ...] | None  # None: anything
     norm_stats_path: Path | None
     norm_stats_mode: Scaling
     delta_actions: bool | tuple[bool, ...]
@@ -79,7 +78,7 @@ class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: _Model
     policy: dict[str, Any]
     checkpoint_path: str | None = None
-    trained_for: Annotated[tuple[Literal[Io, "real"], ...], Meta(min_length=1)] | None = None
+    trained_for: Annotated[tuple[World, ...], Meta(min_length=1)] | None = None
     norm_stats_path: str | None = None
     norm_stats_mode: Scaling = "z-score"
     delta_actions: bool | tuple[bool, ...] = False
@@ -130,7 +129,7 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
         },
         component_paths=component_paths,
         checkpoint_path=checkpoint_path,
-        trained_for=None if file.trained_for is None else _ios(file.trained_for),
+        trained_for=file.trained_for,
         norm_stats_path=norm_stats_path,
         norm_stats_mode=file.norm_stats_mode,
         delta_actions=file.delta_actions,
@@ -157,11 +156,6 @@ def declared_dims(config: PolicyConfig) -> dict[str, dict[str, int]]:
                 )
             dims[name][dim] = value
     return dims
-
-
-def _ios(trained_for: tuple[str, ...]) -> tuple[Io, ...]:
-    wanted = set(trained_for) | (set(REAL) if "real" in trained_for else set())
-    return tuple(io for io in ("sim", *REAL) if io in wanted)
 
 
 def _component(given: str | dict[str, Any], path: Path) -> ComponentConfig:

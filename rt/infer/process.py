@@ -109,4 +109,4 @@ def run(session: Session, status: Status) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.start("inference", run, on_orphaned=SIGKILL))
+    sys.exit(child.start(run, on_orphaned=SIGKILL))

@@ -6,7 +6,7 @@ import argparse
 from typing import get_args
 
 from rt.cli import underscored
-from rt.config.schema import Algorithm, Io
+from rt.config.schema import Algorithm
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -14,7 +14,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m rt.launch", description="Run a robot with an action-chunking policy."
     )
-    parser.add_argument("--robot", required=True, help="a folder of configs/robots")
+    parser.add_argument(
+        "--robot", required=True, help="a folder of configs/robots, or a path to one"
+    )
     parser.add_argument(
         "--inference_algorithm",
         choices=get_args(Algorithm),
@@ -26,8 +28,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--inference_runtime_topics_config", metavar="JSON")
     parser.add_argument(
         "--io",
-        choices=get_args(Io),
-        help="how to reach the robot (default: robot.yaml's, sim); a real one moves only if named",
+        help="sim, dds, ros2 or what else its driver has (default: robot.yaml's); a real one moves "
+        "only if named",
     )
     parser.add_argument("--session", metavar="NAME", help="default: the robot's name")
     parser.add_argument(
@@ -38,6 +40,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--inject_delay_ms", type=int, default=0, metavar="N", help="make inference slower by N ms"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="move a real robot without waiting for rt.command go"
     )
     parser.add_argument("--dry_run", action="store_true", help="compute, command nothing")
     parser.add_argument(

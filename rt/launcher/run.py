@@ -11,13 +11,13 @@ from rt import cores
 from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import ConfigError, RtError
-from rt.infer.policy_config import declared_dims, load_policy_config
+from rt.infer.policy_config import World, declared_dims, load_policy_config
 from rt.launcher.board import LOOK_S, Board
 from rt.launcher.console import Console, progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
 from rt.launcher.supervisor import Child, Supervisor
-from rt.robots.robot import find_backend
+from rt.robots.robot import find_backend, resolve
 
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
@@ -50,10 +50,12 @@ def check_run(config: Config) -> None:
             "real-time: leave out one of --require_rt and --inference_algorithm sequential"
         )
     policy = load_policy_config(path)
-    if policy.trained_for is not None and io not in policy.trained_for:
+    trained_for = policy.trained_for or ("sim", "real")
+    where: World = "sim" if io == "sim" else "real"
+    if where not in trained_for and not config.run.fake:
         raise ConfigError(
-            f"{path}: trained_for: this policy was trained for {', '.join(policy.trained_for)}, "
-            f"not for --io {io}: take another with -P, or run with --io {policy.trained_for[0]}"
+            f"{path}: trained_for: expected a policy that was trained for a {where} robot, which "
+            f"--io {io} means, got one trained for {', '.join(trained_for)}: take another with -P"
         )
     expected = {
         "action_dim": config.params.action_dim,
@@ -70,7 +72,9 @@ def check_run(config: Config) -> None:
                     f"but {config.sources.params} asks for {expected[name]}: make them agree, or "
                     "take another policy with -P"
                 )
-    find_backend(config.robot.name, io)
+    backend = find_backend(config)
+    if backend.check:
+        resolve(backend.check, config)(config)
 
 
 def divide_cores(config: Config) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from rt.child import Status
-from rt.control.process import connected, hold_at_last, open_loop
+from rt.control.process import hold_at_last, open_loop, started
 from rt.control.ticker import Ticker
 from rt.infer.process import open_pipeline
 from rt.launcher.board import LOOK_S, Board
@@ -17,7 +17,7 @@ from rt.launcher.console import Console, progress
 from rt.launcher.interrupt import Interrupt, Interrupted
 from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
-from rt.session import Lock
+from rt.session import Lock, robot_lock
 
 
 class ShownStatus(Status):
@@ -46,6 +46,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
         ShownStatus(session, "inference") as inference,
         Status(session, "control") as control,
         Lock(session.name, "control"),
+        robot_lock(config),
     ):
         try:
             with interrupt.raising():
@@ -54,7 +55,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
             return
         inference.shown = False  # from here on the status line tells it
         loop = open_loop(config, session)
-        with connected(loop.robot):
+        with started(loop.robot):
             console.say("real time: not asked for in sequential mode")
             control.write("running", beat=False)
             board = Board(supervisor, console)

@@ -23,15 +23,21 @@ from rt import clock
 from rt.child import QUIET_SIGNALS
 from rt.config import Config
 from rt.errors import RtError, SessionLiveError
-from rt.records import text
+from rt.records import STATUS, camera_child, text
 from rt.robots.robot import find_backend, resolve
 from rt.session import Lock, Session, holder, ring_table
 
 GRACE_S = 1.0  # from SIGTERM to SIGKILL
 RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
 STEADY_S = 60.0
+SAFE_STOP_START_S = 5.0  # to import its driver and to find the robot
 CONTROL_SILENT_S = 2.0  # without a tick: it hangs
-MODULES = {"inference": "rt.infer.process", "control": "rt.control.process"}
+MODULES = {
+    "inference": "rt.infer.process",
+    "control": "rt.control.process",
+    "safe_stop": "rt.robots.safe_stop",  # only after control was killed
+}
+CAMERA = "rt.cameras.process"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -66,7 +72,11 @@ class Child:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, QUIET_SIGNALS)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, self._session.name, str(os.getpid())],
+                [
+                    sys.executable,
+                    *("-m", self._module),
+                    *(self._session.name, str(os.getpid()), self.name),
+                ],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | single,
             )
@@ -174,6 +184,7 @@ class Supervisor:
         self.config = config
         self.session = Session(config.run.session)
         self.children: dict[str, Child] = {}
+        self.helpers: list[Child] = []  # the robot's own and its cameras: they run first
         self._lock = Lock(config.run.session, "supervisor")
         try:
             # Both locks, so that no orphaned control process can begin to use what we remove.
@@ -195,23 +206,22 @@ class Supervisor:
             ) from None
 
     def _create(self, config: Config) -> None:
-        backend = find_backend(config.robot.name, config.run.io)
-        table = ring_table(config)
+        backend = find_backend(config)
+        helpers = dict(backend.processes)
+        if config.run.io != "sim":
+            helpers |= dict.fromkeys(map(camera_child, config.params.camera_names), CAMERA)
+        modules = MODULES | helpers
+        table = ring_table(config) | {f"status.{name}": (STATUS, 4) for name in modules}
         if backend.rings:
-            table |= resolve(backend.rings)(config)
+            table |= resolve(backend.rings, config)(config)
         self.session.create(table)
         self.session.publish_config(config)
         self._ticks = self.session.reader("tick")
         self._tick = self._ticks.buffer()
-        modules = MODULES | dict(backend.processes)
         self.children = {
             name: Child(self.session, name, module) for name, module in modules.items()
         }
-
-    @property
-    def helpers(self) -> list[Child]:
-        """The robot's own processes, e.g. the simulator."""
-        return [c for name, c in self.children.items() if name not in MODULES]
+        self.helpers = [self.children[name] for name in helpers]
 
     def watch(self) -> list[str]:
         """One look at every spawned child; returns what is worth telling.
@@ -275,12 +285,21 @@ class Supervisor:
                 child.terminate()
         if control:
             control.end(deadline)
+            if control.exit_code and control.state == "running":
+                self._stop_safely()
         for child in self.children.values():
             child.terminate()
         for child in self.children.values():
             child.end(deadline)
         # Until its first status it has no robot, and SIGTERM ends it as it ends any process.
         return control is None or control.exit_code == 0 or control.status is None
+
+    def _stop_safely(self) -> None:
+        """Control was killed in mid-run: bring the robot to rest, if `safe_stop_s` asks for it."""
+        seconds, child = self.config.robot.safe_stop_s, self.children["safe_stop"]
+        if seconds and not child.pid and not self.config.run.dry_run:
+            child.spawn()
+            child.end(time.monotonic() + seconds + SAFE_STOP_START_S)
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""

@@ -1,102 +1,165 @@
-"""What control asks of a robot, and how a robot's backend is found by name.
+"""What control asks of a robot, and how a robot's driver is found.
 
-A robot is a package `rt.robots.<name>` with `BACKENDS: dict[str, Backend]`, one per `--io`. Only
-the chosen one is imported.
+A robot's driver is a module with `BACKENDS: dict[str, Backend]`, one per `--io`. Only the chosen
+one is imported.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 from rt.arrays import Vector
-from rt.errors import MissingPackageError, RobotError
+from rt.errors import ConfigError, MissingPackageError, RobotError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from rt.config import Config
     from rt.session import Session
 
 
+class State(NamedTuple):
+    """One look at the robot."""
+
+    position: Vector  # (S,) rad; the driver's own, until the next look
+    t_capture: int  # when it was measured, ns on CLOCK_MONOTONIC; of several readings the oldest.
+    # 0: not all have come yet
+    fault: str = ""  # what the robot says is wrong with it; control holds
+    late: str = ""  # which reading is missing or oldest, and why; told when it is too old
+
+
 class Robot(Protocol):
-    """A robot, seen from the control process. No method may block or start a thread, but `connect`.
+    """A robot, seen from the control process. It has no thread of Python's.
 
     A method may raise: control counts it as a fault and holds.
     """
 
-    def connect(self) -> None:
-        """Open the robot, start whatever threads its driver needs. Before SCHED_FIFO."""
+    def start_state_readers(self) -> None:
+        """Open the robot and wait, up to `state_timeout_s`, for its first state.
 
-    def read(self, position: Vector) -> int:
-        """Write the newest measured joint positions (S,) rad to `position`.
-
-        Returns when they were measured, ns on CLOCK_MONOTONIC; 0 if nothing has come yet.
+        Called before SCHED_FIFO: whatever threads the driver's library needs are started here, and
+        here alone a driver may block. Raises RobotError naming what did not come, and what did.
         """
 
-    def send(self, command: Vector) -> None:
+    def read_state(self) -> State:
+        """The newest state, at once."""
+
+    def publish_action(self, action: Vector) -> None:
         """Command joint positions (A,) rad, already limited."""
 
-    def hold(self, command: Vector) -> None:
-        """Stay still. A position-controlled robot is sent its last `command` again."""
+    def init_robot_position(self) -> Vector:
+        """The pose (A,) rad that an episode begins at; NaN: a joint stays where it is measured.
+
+        Control goes there under the limits.
+        """
+
+    def hold(self) -> None:
+        """Stay still. A position-controlled robot is sent its last action again."""
+
+    def shutdown(self) -> None:
+        """Leave the robot safe. Called once, after the last tick or a failed start."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What a robot may know beyond itself, as the simulated one does: the task of the episode."""
 
     def prepare_episode(self) -> None:
         """The robot is at its initial pose and about to start an episode: make the scene ready."""
 
     def succeeded(self) -> bool:
-        """Whether the robot itself knows that this episode's task is done."""
+        """Whether this episode's task is done."""
 
-    def shutdown(self) -> None:
-        """Leave the robot safe. Called once, after the last tick."""
+
+@runtime_checkable
+class SafeStop(Protocol):
+    """A robot that can be brought to rest after its control process was killed."""
+
+    def safe_stop(self) -> None:
+        """Bring the robot to rest within `safe_stop_s`; blocks. Nothing else commands it now."""
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """One way to reach a robot."""
+    """One way to reach a robot. What is named `module:name` may leave out its own module."""
 
     robot: str  # "module:Class", called as Class(config, session)
+    check: str = ""  # "module:function", called as function(config): raises ConfigError
     processes: dict[str, str] = {}  # name → module run beside control, e.g. the simulator
     rings: str = ""  # "module:function", called as function(config) → name → (dtype, slots)
     extra: str = ""  # the extra that installs `packages`
     packages: tuple[str, ...] = ()  # what it imports beyond this package's own dependencies
 
 
-def resolve(path: str) -> Callable[..., Any]:
-    """`module:name` → the object."""
-    module, _, name = path.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+def find_backend(config: Config) -> Backend:
+    """The backend of the session's robot for its `--io`.
 
-
-def find_backend(robot: str, io: str) -> Backend:
-    """The backend of `robot` for `io`.
-
-    Raises RobotError when there is none, MissingPackageError when its extra is not installed.
+    Raises ConfigError for a driver that is not there, RobotError when it has no such backend,
+    MissingPackageError when that needs a package that is not installed.
     """
-    try:
-        backends: dict[str, Backend] = importlib.import_module(f"rt.robots.{robot}").BACKENDS
-    except ModuleNotFoundError as error:
-        if error.name != f"rt.robots.{robot}":
-            raise
-        backends = {}
+    io = config.run.io
+    driver = _driver(config)
+    backends: dict[str, Backend] = driver.BACKENDS
     if io not in backends:
         raise RobotError(
-            f"robot {robot!r} has no backend for --io {io} in this version: "
+            f"robot {config.robot.name!r} has no backend for --io {io}: "
             f"expected one of {', '.join(sorted(backends)) or 'none'}"
         )
     backend = backends[io]
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingPackageError(
-            f"--io {io} needs {' and '.join(missing)}: in the project's folder, "
-            f"pip install -e '.[{backend.extra}]'"
-        )
+        remedy = f"in the project's folder, pip install -e '.[{backend.extra}]'"
+        if not backend.extra:
+            remedy = "install it, or choose another --io"
+        raise MissingPackageError(f"--io {io} needs {' and '.join(missing)}: {remedy}")
     return backend
 
 
 def open_robot(config: Config, session: Session) -> Robot:
-    """The session's robot, not yet connected."""
-    backend = find_backend(config.robot.name, config.run.io)
-    robot: Robot = resolve(backend.robot)(config, session)
+    """The session's robot, not yet started."""
+    robot: Robot = resolve(find_backend(config).robot, config)(config, session)
     return robot
+
+
+def resolve(path: str, config: Config) -> Callable[..., Any]:
+    """`module:name`, or `:name` in the robot's driver → the object."""
+    module, _, name = path.partition(":")
+    holder = importlib.import_module(module) if module else _driver(config)
+    found: Callable[..., Any] = getattr(holder, name)
+    return found
+
+
+def _driver(config: Config) -> ModuleType:
+    """The module that `robot.yaml` names as driver, imported once."""
+    name = config.robot.driver or f"rt.robots.{config.robot.name}"
+    place = f"{config.sources.robot}: driver"
+    if name.endswith(".py"):
+        return _load_file(Path(config.sources.robot).parent / name, place)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(
+            f"{place}: expected a Python module or a .py file, but there is no {name!r}: "
+            "name the module of the robot's driver, e.g. driver: rt.robots.topics"
+        ) from None
+
+
+def _load_file(path: Path, place: str) -> ModuleType:
+    name = f"rt_driver_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{place}: expected a file, but nothing is at {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

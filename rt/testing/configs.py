@@ -62,6 +62,7 @@ def config(joint_groups: Sequence[JointGroup] = (WIDE_OPEN,), **overrides: Any) 
         "min_num_actions_executed": 4,
         "initial_delay": 2,
         "episode_ticks": 0,
+        "warmup_ticks": 0,
         "name": "fake",
         "policy": "policies/fake/policy.yaml",
         "state_keys": tuple(f"/observation/joint_pos/{group.name}" for group in joint_groups),

@@ -9,6 +9,7 @@ import numpy as np
 
 from rt.arrays import Chunk, Vector
 from rt.errors import RobotError
+from rt.robots.robot import State
 
 Reading = Literal["fresh", "none", "stale", "nan", "raise"]
 
@@ -68,35 +69,42 @@ class FakeRobot:
         self.raising: set[str] = set()  # names of methods that raise
         self.success = False
         self.prepared = 0  # episodes
-        self.connected = False
+        self.initial = np.full(len(self.position), np.nan)  # where episodes begin
+        self.started = False
+        self._reported = self.position.copy()
         self._clock = clock or FakeClock()
         self._share = share
         self._t_state = 0
 
-    def connect(self) -> None:
-        self.connected = True
+    def start_state_readers(self) -> None:
+        self.started = True
 
-    def read(self, position: Vector) -> int:
-        self._may_raise("read")
+    def read_state(self) -> State:
+        self._may_raise("read_state")
         if self.reading == "none":
-            return 0
+            return State(self._reported, 0, late="the fake robot was told to be silent")
         if self.reading == "nan":
-            position.fill(np.nan)
-            return self._clock.now_ns()
+            self._reported.fill(np.nan)
+            return State(self._reported, self._clock.now_ns())
         if self.reading == "fresh":
             self._t_state = self._clock.now_ns()
             if self.sent:
                 self.position += self._share * (self.sent[-1].command - self.position)
-        position[:] = self.position
-        return self._t_state
+        self._reported[:] = self.position
+        return State(self._reported, self._t_state, late="the fake robot's state")
 
-    def send(self, command: Vector) -> None:
-        self._may_raise("send")
-        self.sent.append(Sent(self.tick, command.copy(), False))
+    def publish_action(self, action: Vector) -> None:
+        self._may_raise("publish_action")
+        self.sent.append(Sent(self.tick, action.copy(), False))
 
-    def hold(self, command: Vector) -> None:
+    def init_robot_position(self) -> Vector:
+        self._may_raise("init_robot_position")
+        return self.initial
+
+    def hold(self) -> None:
         self._may_raise("hold")
-        self.sent.append(Sent(self.tick, command.copy(), True))
+        if self.sent:
+            self.sent.append(Sent(self.tick, self.sent[-1].command, True))
 
     def prepare_episode(self) -> None:
         self._may_raise("prepare_episode")
@@ -107,10 +115,10 @@ class FakeRobot:
         return self.success
 
     def shutdown(self) -> None:
-        self.connected = False
+        self.started = False
 
     def _may_raise(self, method: str) -> None:
-        if method in self.raising or (method == "read" and self.reading == "raise"):
+        if method in self.raising or (method == "read_state" and self.reading == "raise"):
             raise RobotError(f"the fake robot was told to fail in {method}")
 
 

@@ -87,7 +87,7 @@ class SimulatedRun:
         self._tick_reader = self._session.reader("tick")
         self._chunk_reader = self._session.reader("chunk")
         self._order_reader = self._session.reader("command")
-        self.robot.connect()
+        self.robot.start_state_readers()
         self.loop = ControlLoop(
             config,
             self.robot,
@@ -165,7 +165,7 @@ class SimulatedRun:
         """The record of a tick as far as it is known before its command is chosen."""
         record = self.ticks[-1].copy()
         record["tick"], record["t_due"], record["t_wake"] = tick
-        self.robot.read(record["state"])
+        record["state"] = self.robot.read_state().position
         if self.chunks and int(self.chunks[-1]["first_tick"]) == tick.k:  # it ends a hold
             record["hold"], record["chunk"] = Hold.NONE, len(self.chunks) - 1
         return record

@@ -1,5 +1,6 @@
 """IGRIS_B: two 6-joint arms and two 6-joint hands, position-controlled at 20 Hz."""
 
+from rt.robots import topics
 from rt.robots.robot import Backend
 
 BACKENDS = {
@@ -10,4 +11,5 @@ BACKENDS = {
         extra="sim",
         packages=("mujoco", "cv2"),
     ),
+    **topics.BACKENDS,
 }

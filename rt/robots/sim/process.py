@@ -57,4 +57,4 @@ def run(session: Session, status: Status) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.start("sim", run, on_orphaned=SIGKILL))
+    sys.exit(child.start(run, on_orphaned=SIGKILL))
