@@ -1,0 +1,113 @@
+"""The topics file as order maps: which values of which message are which joints of a vector.
+
+A message has its own order (IGRIS_B's: right, then left), a vector that of `robot.state_keys`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rt.config import Config, Topic
+from rt.config.topic_names import resolve_topic
+from rt.errors import ConfigError
+from rt.robots.bus import full_type_name
+
+ARRAYS = {"JointState": ("position", "velocity", "effort"), "Float32MultiArray": ("data",)}
+
+
+class Array(NamedTuple):
+    """One array of a message."""
+
+    attr: str
+    length: int
+    parts: tuple[tuple[slice, slice], ...]  # where in the array, and where in the vector
+
+
+class Wire(NamedTuple):
+    """One topic, as far as it carries joints of the vector."""
+
+    topic: str  # resolved
+    msg_type: str
+    names: tuple[str, ...]  # which JointState.name must hold; (): whatever it holds
+    arrays: tuple[Array, ...]
+
+
+def state_wires(config: Config) -> tuple[Wire, ...]:
+    """The topics that make up the state. Raises ConfigError for a file that cannot be meant."""
+    return _wires(config, "topics", config.topics.topics)
+
+
+def command_wires(config: Config) -> tuple[Wire, ...]:
+    """The topics that make up a command. Raises ConfigError likewise."""
+    wires = _wires(config, "commands", config.topics.commands)
+    for wire in wires:
+        for array in wire.arrays:
+            filled = sum(part.stop - part.start for part, _ in array.parts)
+            if filled != array.length:
+                raise ConfigError(
+                    f"{config.sources.topics}: commands: expected slices of {wire.topic} that "
+                    f"fill its {array.length} values of {array.attr}, got {filled} of them"
+                )
+    return wires
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError unless every joint is measured and commanded by the topics file."""
+    state_wires(config)
+    command_wires(config)
+
+
+def _wires(config: Config, section: str, topics: dict[str, Topic]) -> tuple[Wire, ...]:
+    place = f"{config.sources.topics}: {section}"
+    known = set(config.robot.state_keys)
+    carried = {key for topic in topics.values() for key in topic.fields}
+    for key in config.robot.state_keys:
+        if key not in carried:
+            raise ConfigError(
+                f"{place}: expected a topic with the field {key!r}, got none: add it, e.g. "
+                '"{robot_id}/joint_states" with "msg_type", and "fields" with "slice" and "attr"'
+            )
+    return tuple(
+        _wire(config, topic, f"{place}.{name}")
+        for name, topic in topics.items()
+        if known & topic.fields.keys()  # motor currents alone are nobody's state
+    )
+
+
+def _wire(config: Config, topic: Topic, place: str) -> Wire:
+    try:
+        full_type_name(topic.msg_type)
+        name = resolve_topic(topic.topic, config.topics.robot_id, config.topics.namespace)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    joints = _places_in_vector(config)
+    parts: dict[str, list[tuple[slice, slice]]] = {}
+    for key, field in topic.fields.items():
+        if key not in joints:
+            continue
+        if field.attr not in ARRAYS[topic.msg_type]:
+            raise ConfigError(
+                f"{place}.fields.{key}.attr: expected {' or '.join(ARRAYS[topic.msg_type])} of "
+                f"{topic.msg_type}, got {field.attr!r}"
+            )
+        parts.setdefault(field.attr, []).append((slice(*field.slice), joints[key]))
+    arrays = tuple(
+        # Names tell how many there are; else what is asked for is all there is.
+        Array(attr, len(topic.names) or max(part.stop for part, _ in pairs), tuple(pairs))
+        for attr, pairs in parts.items()
+    )
+    for array in arrays:
+        if any(part.stop > array.length for part, _ in array.parts):
+            raise ConfigError(
+                f"{place}: expected slices within the {array.length} names, got one beyond"
+            )
+    return Wire(name, topic.msg_type, topic.names, arrays)
+
+
+def _places_in_vector(config: Config) -> dict[str, slice]:
+    """State key → where its joints lie in a vector (A,)."""
+    places, start = {}, 0
+    for key, group in zip(config.robot.state_keys, config.robot.joint_groups, strict=True):
+        places[key] = slice(start, start + len(group.lower_deg))
+        start = places[key].stop
+    return places

@@ -1,0 +1,35 @@
+"""DDS that no other test run meets: loopback alone, a domain and a robot id of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_count = itertools.count()
+
+
+def fresh_domain() -> int:
+    """A DDS domain; 0 is left to real robots."""
+    return 1 + (os.getpid() * 7 + next(_count)) % 230
+
+
+def fresh_robot_id() -> str:
+    """A robot id of this process's own, for where two test runs hit upon one domain."""
+    return f"robot_{os.getpid()}_{next(_count)}"
+
+
+@contextmanager
+def peer(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """`tests/dds_peer.py` as a process beside this one; killed at the end if it still runs."""
+    program = Path(__file__).with_name("dds_peer.py")
+    process = subprocess.Popen([sys.executable, str(program), *map(str, arguments)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
