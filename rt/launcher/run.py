@@ -17,7 +17,9 @@ from rt.launcher.console import Console, progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
 from rt.launcher.supervisor import Child, Supervisor
+from rt.robots.fake.presence import find_fake
 from rt.robots.robot import find_backend, resolve
+from rt.session import holder
 
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
@@ -26,14 +28,30 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
     console = Console()
     try:
         loaded = load_config(arguments)
-        check_run(loaded.config)
+        config = with_fake(loaded.config)
+        check_run(config)
         for note in loaded.notes:
             console.say(f"note: {note}")
-        run_session(divide_cores(loaded.config), console, interrupt)
+        run_session(divide_cores(config), console, interrupt)
     except RtError:
         console.end()
         raise
     return 0
+
+
+def with_fake(config: Config) -> Config:
+    """`config`, and the fake robot that answers in the real one's place, if one lives.
+
+    One that speaks on the network is treated as the real robot that it may stand beside.
+    """
+    if config.run.io == "sim":
+        return config
+    fake = find_fake(config.robot.name, config.topics.robot_id, config.run.domain)
+    if fake is None or not fake.loopback:
+        return config
+    return msgspec.structs.replace(
+        config, run=msgspec.structs.replace(config.run, fake=fake.session)
+    )
 
 
 def check_run(config: Config) -> None:
@@ -98,6 +116,11 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
         console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
+        if config.run.fake:
+            console.say(
+                f"robot {config.topics.robot_id} is the fake one "
+                f"(pid {holder(config.run.fake, 'supervisor')}): DDS on loopback only, its cameras"
+            )
         for helper in supervisor.helpers:
             helper.spawn()
         for helper in supervisor.helpers:

@@ -22,6 +22,7 @@ class FakeIgrisB:
     def __init__(self, stage: Stage) -> None:
         """Put the robot at its initial pose and join its topics."""
         params = stage.config.params
+        self.places = tuple(stage.config.topics.topics)
         self._world = World(seed=stage.config.run.sim_seed)
         self._home = self._world.hand
         self._wire = RosSide(stage)

@@ -16,6 +16,7 @@ import time
 import msgspec
 import numpy as np
 
+from rt.config.words import nearest
 from rt.errors import NoSessionError, RobotError, SegmentMissingError
 from rt.robots.fake.faults import parse_fault
 from rt.robots.fake.report import Report
@@ -35,6 +36,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     domain: int
     loopback: bool  # its DDS does not leave this machine
     pid: int
+    places: tuple[str, ...]  # where a fault may be
     report: Report
 
 
@@ -63,21 +65,24 @@ def give_fault(robot: str, robot_id: str, domain: int, text: str) -> None:
 
     Raises RobotError for a fault that there is not, NoSessionError when no such fake lives.
     """
-    fault = str(parse_fault(text))
+    fault = parse_fault(text)
     name = fake_name(robot, robot_id, domain)
-    if find_fake(robot, robot_id, domain) is None:
+    presence = find_fake(robot, robot_id, domain)
+    if presence is None:
         raise NoSessionError(
             f"no fake {robot} with robot_id {robot_id!r} runs in DDS domain {domain}: start one "
             f"with python -m rt.robots.fake --robot {robot}"
         )
+    if fault.where and fault.where not in presence.places:
+        raise RobotError(f"fault {text!r}: WHERE: {nearest(fault.where, presence.places)}")
     with Session(name).writer("fault") as ring:
         record = ring.buffer()
-        record["text"] = fault.encode()
+        record["text"] = str(fault).encode()
         ring.write(record)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         presence = find_fake(robot, robot_id, domain)
-        if presence is not None and fault in presence.report.faults:
+        if presence is not None and str(fault) in presence.report.faults:
             return
         time.sleep(0.02)
-    raise RobotError(f"the fake robot {name} did not take the fault {fault!r}: is it stopped?")
+    raise RobotError(f"the fake robot {name} did not take the fault {text!r}: is it stopped?")

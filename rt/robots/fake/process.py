@@ -114,17 +114,8 @@ def staged(config: Config, role: Role, *, loopback: bool) -> Iterator[Play]:
     robot, robot_id, domain = config.robot.name, config.topics.robot_id, config.run.domain
     name = fake_name(robot, robot_id, domain)
     report, faults, session = Report(), Faults(), Session(name)
-    presence = Presence(
-        session=name,
-        robot=robot,
-        robot_id=robot_id,
-        domain=domain,
-        loopback=loopback,
-        pid=os.getpid(),
-        report=report,
-    )
     with ExitStack() as stack:
-        stack.enter_context(_lock(presence))
+        stack.enter_context(_lock(name, config))
         stack.callback(session.clean)
         session.clean()
         table = {"fake": (PRESENCE, 4), "fault": (FAULT, 4)}
@@ -136,15 +127,25 @@ def staged(config: Config, role: Role, *, loopback: bool) -> Iterator[Play]:
         # The same domain, as the bus has configured it.
         stage = Stage(config, session, bus, DomainParticipant(domain), report, faults)
         played = stack.enter_context(closing(role.played(stage)))
+        presence = Presence(
+            session=name,
+            robot=robot,
+            robot_id=robot_id,
+            domain=domain,
+            loopback=loopback,
+            pid=os.getpid(),
+            places=played.places,
+            report=report,
+        )
         yield stack.enter_context(closing(Play(presence, session, played, faults)))
 
 
-def _lock(presence: Presence) -> Lock:
+def _lock(name: str, config: Config) -> Lock:
     try:
-        return Lock(presence.session, "supervisor")
+        return Lock(name, "supervisor")
     except SessionLiveError:
         raise SessionLiveError(
-            f"a fake {presence.robot} with robot_id {presence.robot_id!r} already runs in DDS "
-            f"domain {presence.domain} (pid {holder(presence.session, 'supervisor')}): stop it, or "
-            "take another --robot_id or --domain"
+            f"a fake {config.robot.name} with robot_id {config.topics.robot_id!r} already runs in "
+            f"DDS domain {config.run.domain} (pid {holder(name, 'supervisor')}): stop it, or take "
+            "another --robot_id or --domain"
         ) from None

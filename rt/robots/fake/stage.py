@@ -28,6 +28,8 @@ class Stage(NamedTuple):
 class Played(Protocol):
     """A robot as `rt.robots.fake.process` drives it."""
 
+    places: tuple[str, ...]  # where a fault may be: its topics, its motors
+
     def listen(self) -> None:
         """Take the commands that came."""
 

@@ -8,7 +8,7 @@ from signal import SIGKILL
 from rt import child, clock
 from rt.child import Status
 from rt.clock import Ticks
-from rt.robots.sim.painter import Painter
+from rt.robots.sim.views import Views
 from rt.robots.sim.world import World
 from rt.session import Session
 
@@ -20,11 +20,8 @@ LONGEST_STEP_S = 0.05  # after a stall the world goes on from where it was, not 
 def run(session: Session, status: Status) -> None:
     """Step, publish the state, paint; until killed."""
     config = session.config()
-    image = config.params.mono_image_resize
     world = World(seed=config.run.sim_seed)
-    painter = Painter(image.width, image.height)
-    cameras = {name: session.writer(f"frame.{name}") for name in config.params.camera_names}
-    frames = {name: ring.buffer() for name, ring in cameras.items()}
+    views = Views(session, config.params.camera_names, config.params.mono_image_resize)
     states, commands = session.writer("sim.state"), session.reader("sim.command")
     state, command = states.buffer(), commands.buffer()
     target = world.position.copy()
@@ -49,10 +46,7 @@ def run(session: Session, status: Status) -> None:
         state["reached"] = world.reached
         states.write(state)
         if step % FRAME_STEPS == 0:
-            for name, ring in cameras.items():
-                frames[name]["t_capture"] = now
-                painter.paint(world, name, frames[name]["image"])
-                ring.write(frames[name])
+            views.paint(world, now)
             status.beat()
 
 
