@@ -93,7 +93,8 @@ class RosSide:
         for attr in {part.attr for part in spoken.parts}:
             parts = [part for part in spoken.parts if part.attr == attr]
             source = effort if attr == "effort" else position
-            setattr(message, attr, _spoilt(_wire(parts, source), spoken.key, self._faults))
+            values = _wire(parts, source, len(spoken.topic.names))
+            setattr(message, attr, _spoilt(values, spoken.key, self._faults))
         if spoken.topic.msg_type == "JointState":
             _finish_joint_state(message, spoken, effort, self._faults)
         return message
@@ -103,7 +104,7 @@ def _finish_joint_state(message: Any, spoken: Spoken, effort: Vector, faults: Fa
     """Add what the topics file does not tell: the stamp, the names, the effort."""
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     if not message.effort:
-        message.effort = _wire(spoken.parts, effort)
+        message.effort = _wire(spoken.parts, effort, len(message.position))
     message.name = list(spoken.topic.names) or [f"joint{i}" for i in range(len(message.position))]
     if faults.on("names", spoken.key):
         for attr in ("name", "position", "effort"):
@@ -128,9 +129,9 @@ def _parts(topic: Topic, vector: dict[str, slice]) -> list[Part]:
     ]
 
 
-def _wire(parts: list[Part], vector: Vector) -> list[float]:
-    """The parts of `vector` as a message's array; zeros where it has no part."""
-    values = np.zeros(max((part.wire.stop for part in parts), default=0))
+def _wire(parts: list[Part], vector: Vector, length: int) -> list[float]:
+    """The parts of `vector` as a message's array of at least `length`; zeros where it has none."""
+    values = np.zeros(max(length, *(part.wire.stop for part in parts)))
     for part in parts:
         values[part.wire] = vector[part.vector]
     return list(map(float, values))
