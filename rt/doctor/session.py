@@ -1,0 +1,92 @@
+"""The run itself: whether rt.launch would take it, its memory, its cameras, what died before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rt.cli import is_live
+from rt.config import Config
+from rt.doctor.row import Row, Subject
+from rt.errors import RtError
+from rt.launcher.run import check_run
+from rt.robots.robot import find_backend, resolve
+from rt.session import ring_table, session_names
+from rt.shm.layout import layout_for
+
+MIB = 2**20
+
+
+def launch(subject: Subject) -> Iterator[Row]:
+    """Whether rt.launch would take this robot, --io and policy."""
+    if (config := subject.config) is None:
+        return
+    try:
+        check_run(config)
+        found, ok = f"{config.robot.name}, --io {config.run.io}: nothing against it", True
+    except RtError as error:
+        found, ok = str(error), False
+    yield Row(name="launch", found=found, ok=ok, required=True)
+
+
+def shared_memory(subject: Subject) -> Iterator[Row]:
+    """Room for the session's rings."""
+    folder = os.statvfs(subject.root / "dev/shm")
+    size, free = folder.f_blocks * folder.f_frsize, folder.f_bavail * folder.f_frsize
+    need = rings_bytes(subject.config) if subject.config else 0
+    needs = f", a session needs {_mib(need)}" if need else ""
+    room = (size - free + need) // MIB + 64  # what others hold, ours, and something over
+    yield Row(
+        name="/dev/shm",
+        found=f"{_mib(free)} free of {_mib(size)}{needs}",
+        ok=free > need,
+        required=True,
+        remedy=f"sudo mount -o remount,size={room}M /dev/shm",
+    )
+
+
+def rings_bytes(config: Config) -> int:
+    """What the session's rings take in /dev/shm, without the children's small status rings."""
+    table = ring_table(config)
+    with contextlib.suppress(RtError):  # told by the row of `launch`
+        if rings := find_backend(config).rings:
+            table |= resolve(rings, config)(config)
+    return sum(layout_for(name, dtype, slots).size for name, (dtype, slots) in table.items())
+
+
+def cameras(subject: Subject) -> Iterator[Row]:
+    """Whether each camera is there and may be read."""
+    config = subject.config
+    if config is None or config.run.io == "sim" or config.run.fake:
+        return
+    by_id = (subject.root / "dev/v4l/by-id").glob("*")
+    there = ", ".join(sorted(str(path) for path in by_id)) or "no camera"
+    for name in config.params.camera_names:
+        camera = config.robot.cameras.get(name)
+        source = camera.source if camera else "named in no file"
+        path = subject.root / source.lstrip("/") if source.startswith("/") else Path(source)
+        found, ok, remedy = source, True, ""
+        if not path.exists():
+            found, ok = f"{source}, but nothing is there", False
+            remedy = f"plug it in, or set robot.cameras.{name}.source: there is {there}"
+        elif not os.access(path, os.R_OK):
+            found, ok = f"{source}, but it may not be read", False
+            remedy = "sudo usermod -aG video $USER   # then log in again"
+        yield Row(name=f"camera {name}", found=found, ok=ok, required=True, remedy=remedy)
+
+
+def leftovers(_: Subject) -> Iterator[Row]:
+    """What dead sessions left in /dev/shm."""
+    dead = [name for name in session_names() if not is_live(name)]
+    yield Row(
+        name="dead sessions",
+        found=", ".join(dead) or "none",
+        ok=not dead,
+        remedy="python -m rt.inspect --clean",
+    )
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / MIB:.0f} MiB"
