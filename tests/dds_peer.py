@@ -1,6 +1,7 @@
 """The other end of a wire, as a process of its own.
 
 dds_peer.py DOMAIN publish TOPIC HZ        JointStates that count: position 12 x 0.0, 12 x 1.0, ...
+dds_peer.py DOMAIN network TOPIC HZ        the same, not confined to this machine
 dds_peer.py DOMAIN echo ROBOT_ID           an IGRIS_B that is at once where it was commanded to be
 """
 
@@ -45,4 +46,5 @@ def echo(bus: DdsBus, robot_id: str) -> None:
 
 if __name__ == "__main__":
     _, domain, role, *arguments = sys.argv
-    {"publish": publish, "echo": echo}[role](DdsBus(int(domain), loopback=True), *arguments)
+    bus = DdsBus(int(domain), loopback=role != "network")
+    {"publish": publish, "network": publish, "echo": echo}[role](bus, *arguments)

@@ -14,6 +14,7 @@ Assumptions:
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -32,6 +33,10 @@ from rt.robots.bus import full_type_name
 from rt.robots.dds.messages import IDL_TYPES
 from rt.robots.dds.senders import Senders
 
+# Leaving, nobody waits for a robot that is gone to confirm the last command.
+ALWAYS = """<CycloneDDS><Domain Id="any">
+<Internal><WriterLingerDuration>0 s</WriterLingerDuration></Internal>
+</Domain></CycloneDDS>"""
 LOOPBACK = """<CycloneDDS><Domain Id="any">
 <General>
   <Interfaces><NetworkInterface name="lo"/></Interfaces>
@@ -59,14 +64,15 @@ class DdsBus:
 
     def __init__(self, domain: int, *, loopback: bool) -> None:
         """Join `domain`. Raises RobotError when cyclonedds cannot."""
+        own = LOOPBACK if loopback else os.environ.get("CYCLONEDDS_URI")
         try:
-            self._domain = Domain(domain, LOOPBACK) if loopback else None
+            self._domain = Domain(domain, ",".join(filter(None, (ALWAYS, own))))
             self._participant = DomainParticipant(domain)
         except DDSException as error:
-            remedy = "is the interface lo up, and the domain not open in this process already?"
-            if not loopback:
-                remedy = "look at the network's interfaces and at CYCLONEDDS_URI"
-            raise RobotError(f"cannot join DDS domain {domain} ({error}): {remedy}") from None
+            raise RobotError(
+                f"cannot join DDS domain {domain} ({error}): expected a network interface that is "
+                "up, a CYCLONEDDS_URI that is right if it is set, and the domain not open already"
+            ) from None
 
     def subscribe(self, topic: str, msg_type: str) -> DdsSubscription:
         full_type_name(msg_type)
