@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from rt.doctor.row import AskError, Row, Subject, ask_python, rows_of
 from rt.launcher.options import parse
 from rt.session import Lock, Session, ring_table
 from rt.shm import Ring
-from tests.launched import SHM, WITHOUT_RIGHTS, run_module, segments, unique_session
+from tests.launched import ROOT, SHM, WITHOUT_RIGHTS, run_module, segments, unique_session
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "RMW_", "CYCLONEDDS_"))}
 
@@ -60,7 +61,16 @@ def test_this_machine_has_what_the_demonstration_needs() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert set(rows) >= {
-        *("launch", "/dev/shm", "dead sessions", "python", "memory fences", "gpu", "kernel"),
+        *(
+            "launch",
+            "/dev/shm",
+            "dead sessions",
+            "logout",
+            "python",
+            "memory fences",
+            "gpu",
+            "kernel",
+        ),
         *("extra [sim]", "extra [dds]", "extra [viz]", "rtprio limit", "memlock limit", "cores"),
         *("frequency governor", "real-time throttling", "clock source", "ros 2"),
         *("RMW_IMPLEMENTATION", "ROS_DOMAIN_ID", "CYCLONEDDS_URI"),
@@ -329,11 +339,58 @@ def test_what_died_is_told_apart_from_what_lives() -> None:
         Session(dead).clean()
 
 
+@pytest.mark.parametrize(
+    ("uid", "files", "ok"),
+    [
+        (1000, {}, True),  # no systemd
+        (1000, {"run/systemd/system/x": ""}, False),
+        (999, {"run/systemd/system/x": ""}, True),
+        (1000, {"run/systemd/system/x": "", "var/lib/systemd/linger/ann": ""}, True),
+        (1000, {"run/systemd/system/x": "", "var/lib/systemd/linger/bob": ""}, False),
+        (1000, {"run/systemd/system/x": "", "etc/systemd/logind.conf": "RemoveIPC=no\n"}, True),
+        (1000, {"run/systemd/system/x": "", "etc/systemd/logind.conf": "#RemoveIPC=no\n"}, False),
+        (
+            1000,
+            {
+                "run/systemd/system/x": "",
+                "etc/systemd/logind.conf": "RemoveIPC=no\n",
+                "etc/systemd/logind.conf.d/a.conf": "[Login]\nRemoveIPC = yes\n",
+            },
+            False,
+        ),
+    ],
+)
+def test_what_a_logout_would_remove_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, files: dict[str, str], ok: bool
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    row = only(session.logout(machine(tmp_path, files)._replace(env={"USER": "ann"})))
+    assert row.ok == ok
+    assert row.remedy == "sudo loginctl enable-linger ann"
+
+
 def test_a_torch_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(software, "GPU", "import no_such_torch")
     row = only(software.gpu(Subject(None, {})))
     assert (row.ok, row.required) == (False, True)
     assert "No module named 'no_such_torch'" in row.found
+
+
+# --- deploy/
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    unit = (ROOT / "deploy/rt.service").read_text()
+    assert "KillMode=mixed" in unit
+    assert "\nCPUSchedulingPolicy" not in unit
+    here = tmp_path / "rt.service"
+    # It is right for a machine that has it installed.
+    here.write_text(unit.replace("/opt/rt/.venv/bin/python", "/bin/sh"))
+    command = ["systemd-analyze", "verify", str(here)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "rt.service" in line] == []
+    assert done.returncode == 0
 
 
 # --- ROS 2 and DDS

@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     session.shared_memory,
     session.cameras,
     session.leftovers,
+    session.logout,
     software.python,
     software.memory_fences,
     software.extras,

@@ -17,6 +17,7 @@ from rt.session import ring_table, session_names
 from rt.shm.layout import layout_for
 
 MIB = 2**20
+SYSTEM_UIDS = 999  # the last of them
 
 
 def launch(subject: Subject) -> Iterator[Row]:
@@ -86,6 +87,35 @@ def leftovers(_: Subject) -> Iterator[Row]:
         ok=not dead,
         remedy="python -m rt.inspect --clean",
     )
+
+
+def logout(subject: Subject) -> Iterator[Row]:
+    """Whether logind would remove a running session's memory when its user logs out.
+
+    It does so by default (RemoveIPC=, logind.conf(5)) for every user who is no system user; one
+    that lingers never counts as logged out.
+    """
+    uid, root = os.getuid(), subject.root
+    user = subject.env.get("USER") or str(uid)
+    spared = (
+        uid <= SYSTEM_UIDS
+        or not (root / "run/systemd/system").exists()
+        or (root / "var/lib/systemd/linger" / user).exists()
+        or _removes_no_ipc(root / "etc/systemd")
+    )
+    yield Row(
+        name="logout",
+        found=f"{user}'s shared memory " + ("stays" if spared else "is removed by logind"),
+        ok=spared,
+        remedy=f"sudo loginctl enable-linger {user}",
+    )
+
+
+def _removes_no_ipc(folder: Path) -> bool:
+    files = [folder / "logind.conf", *sorted((folder / "logind.conf.d").glob("*.conf"))]
+    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+    chosen = [line for line in lines if line.replace(" ", "").startswith("RemoveIPC=")]
+    return bool(chosen) and chosen[-1].partition("=")[2].strip().lower() in ("no", "false", "0")
 
 
 def _mib(nbytes: int) -> str:
