@@ -14,6 +14,7 @@ from launched import PATIENCE_S, ROOT, SHM, segments, until
 
 from rt.robots.fake.presence import Presence, fake_name, find_fake, give_fault
 from rt.robots.fake.report import Report, Stream
+from rt.session import Session
 
 
 class Fake:
@@ -70,6 +71,12 @@ class Fake:
     def stream(self, topic: str) -> Stream:
         """What it has seen of the commands on the topic whose name ends so."""
         return next(s for name, s in self.report.streams.items() if name.endswith(topic))
+
+    def settle(self) -> None:
+        """Return once the report tells all that came before."""
+        with Session(self.name).reader("fake") as ring:
+            head = ring.head
+            until("two reports", lambda: ring.head >= head + 2)
 
     def when(self, what: str, true: Callable[[Report], object]) -> Report:
         """The first report of which `true` holds."""

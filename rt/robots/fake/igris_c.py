@@ -5,6 +5,8 @@ Its motors and its joints are the same axes, so either kinematic mode may comman
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rt import clock
@@ -65,8 +67,9 @@ class FakeIgrisC:
         self._hearing = Hearing(stage.participant, LOW_CMD_TOPIC, LowCmd)
         self._stream = stage.report.streams[LOW_CMD_TOPIC] = Stream()
         self._servos = Servos()
-        self._command = LowCmd().record
-        self._state = LowState()
+        command: Any = LowCmd()  # its record is not among its annotations
+        self._command = command.record
+        self._state: Any = LowState()
         imu = self._state.record["imu_state"]
         imu["quaternion"], imu["accelerometer"] = (1, 0, 0, 0), (0, 0, 9.81)
 

@@ -1,0 +1,308 @@
+"""The fake robot: what it says, obeys, reports and breaks, over real DDS on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cyclonedds.domain import DomainParticipant
+from dds_env import fresh_domain, fresh_robot_id
+from launched import ROOT, run_module, segments, until
+from playing import Fake
+
+from rt import clock
+from rt.arrays import Vector
+from rt.cli import pick_session
+from rt.config.load import load_config
+from rt.errors import NoSessionError, RobotError
+from rt.launcher.options import parse
+from rt.launcher.run import with_fake
+from rt.records import frame_dtype
+from rt.robots.dds import DdsBus
+from rt.robots.dds.messages import JointState
+from rt.robots.fake.faults import FLOOD
+from rt.robots.fake.hearing import Hearing
+from rt.robots.fake.presence import find_fake
+from rt.session import Session
+
+RIGHT_FIRST_DEG = np.array([20.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])
+AWAY_DEG = np.array([40.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])  # by the right shoulder
+NO_CYCLONEDDS = (
+    "import sys; sys.modules['cyclonedds'] = None; from rt.robots.fake.__main__ import main; "
+    "sys.exit(main([]))"
+)
+
+
+class Talk:
+    """The other end of the wire: reads and commands a fake robot."""
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+        self.bus = DdsBus(fake.domain, loopback=True)
+        at = f"/igris_b/{fake.robot_id}"
+        self.joints = self.bus.subscribe(f"{at}/joint_states", "JointState")
+        self.fingers = self.bus.subscribe(f"{at}/finger_state", "Float32MultiArray")
+        self._commands = self.bus.advertise(f"{at}/target_joints", "JointState")
+        writer = self._commands._writer
+        until("the fake robot to listen", writer.get_matched_subscriptions)
+
+    def next(self, subscription: Any) -> Any:
+        """The next message."""
+        subscription.take()
+        return until("a message", subscription.take, 10.0)[0]
+
+    def arms_deg(self) -> Vector:
+        """(12,) deg, as on the wire."""
+        return np.degrees(self.next(self.joints).position)
+
+    def command(self, arms_deg: Vector) -> None:
+        """Command (12,) deg, as on the wire."""
+        message = self.bus.message("JointState")
+        message.position = np.radians(arms_deg).tolist()
+        self._commands.publish(message)
+
+    def go_to(self, arms_deg: Vector) -> None:
+        """Command it at once, and wait until it is there."""
+        self.command(arms_deg)
+        until("the arms to follow", lambda: np.abs(self.arms_deg() - arms_deg).max() < 0.5)
+        self._fake.settle()
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[Fake]:
+    with Fake() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def talk(fake: Fake) -> Iterator[Talk]:
+    talk = Talk(fake)
+    yield talk
+    talk.bus.close()
+
+
+@pytest.fixture(autouse=True)
+def healthy(request: pytest.FixtureRequest) -> None:
+    """What one test broke is mended before the next."""
+    if "fake" in request.fixturenames:
+        fake = request.getfixturevalue("fake")
+        until("no fault", lambda: not fake.report.faults)
+
+
+def test_the_wire_is_right_first_both_ways(talk: Talk) -> None:
+    message = talk.next(talk.joints)
+    np.testing.assert_allclose(np.degrees(message.position), RIGHT_FIRST_DEG, atol=0.5)
+    assert len(message.effort) == len(message.name) == 12
+    assert len(talk.next(talk.fingers).data) == 12
+
+    talk.go_to(np.where(np.arange(12) == 0, 24.0, RIGHT_FIRST_DEG))  # the right shoulder alone
+    talk.go_to(RIGHT_FIRST_DEG)
+
+
+def test_every_command_is_counted_and_the_largest_step_found(fake: Fake, talk: Talk) -> None:
+    talk.go_to(RIGHT_FIRST_DEG)
+    before = fake.stream("target_joints")
+    for number in range(40):  # faster than the fake robot listens; one of them is an outlier
+        talk.command(RIGHT_FIRST_DEG + (45.0 if number == 17 else 0.5))
+    fake.when(
+        "40 commands", lambda _: fake.stream("target_joints").commands == before.commands + 40
+    )
+    after = fake.stream("target_joints")
+    assert after.largest_step_deg == pytest.approx(44.5)
+    assert after.t_first == before.t_first < after.t_last <= clock.now_ns()
+    assert fake.stream("finger_target").commands == 0
+
+
+def test_it_obeys_no_command_that_is_short_or_not_finite(fake: Fake, talk: Talk) -> None:
+    talk.go_to(RIGHT_FIRST_DEG)
+    before = fake.stream("target_joints")
+    talk.command(np.zeros(11))
+    fake.when("a refusal", lambda _: fake.stream("target_joints").refused == before.refused + 1)
+    talk.command(np.full(12, np.nan))
+    fake.when("another", lambda _: fake.stream("target_joints").refused == before.refused + 2)
+    assert fake.stream("target_joints").commands == before.commands
+    np.testing.assert_allclose(talk.arms_deg(), RIGHT_FIRST_DEG, atol=0.5)
+
+
+def test_a_new_scene_is_set_when_the_hand_is_back(fake: Fake, talk: Talk) -> None:
+    talk.go_to(RIGHT_FIRST_DEG)
+    with Session(fake.name).reader("frame.head") as ring:
+        frame = np.zeros((), frame_dtype(240, 320))
+        ring.read_latest(frame)
+        old, scenes = frame.copy(), fake.report.scenes
+        talk.go_to(AWAY_DEG)
+        assert fake.report.scenes == scenes
+        talk.go_to(RIGHT_FIRST_DEG)
+        fake.when("a new scene", lambda report: report.scenes == scenes + 1)
+
+        def shown() -> bool:
+            ring.read_latest(frame)
+            return bool((frame["image"] != old["image"]).any())
+
+        until("the cameras to show it", shown)
+        assert old["t_capture"] < frame["t_capture"] <= clock.now_ns()
+
+
+@pytest.mark.parametrize(
+    ("fault", "length"), [("short", 11), ("long", 13), ("nan", 12), ("names", 12)]
+)
+def test_a_fault_spoils_the_messages_of_its_topic(
+    fake: Fake, talk: Talk, fault: str, length: int
+) -> None:
+    good = talk.next(talk.joints)
+    fake.fault(f"{fault} 0.3 joints")
+    bad = talk.next(talk.joints)
+    assert len(bad.position) == length
+    assert np.isnan(bad.position[0]) == (fault == "nan")
+    assert (bad.name == good.name[1:] + good.name[:1]) == (fault == "names")
+    assert len(talk.next(talk.fingers).data) == 12
+    until("the fault to end", lambda: talk.next(talk.joints).name == good.name)
+    until("the fault to end", lambda: np.isfinite(talk.arms_deg()).all())
+
+
+def test_a_stalled_topic_is_silent_and_comes_back(fake: Fake, talk: Talk) -> None:
+    fake.fault("stall 1 joints")
+    talk.joints.take()
+    began = clock.now_ns()
+    assert len(talk.next(talk.fingers).data) == 12
+    talk.next(talk.joints)
+    assert clock.now_ns() - began > 0.3e9
+
+
+def test_a_flood_is_ten_times_the_messages(fake: Fake, talk: Talk) -> None:
+    """Counted with a reader that keeps all, over as many of the robot's own stamps."""
+    every = Hearing(
+        DomainParticipant(fake.domain), f"rt/igris_b/{fake.robot_id}/joint_states", JointState
+    )
+    until("a message", lambda: list(every.messages()))
+    fake.fault("flood 1")
+    seen: list[tuple[int, int]] = []
+
+    def repeated() -> bool:
+        seen.extend((m.header.stamp.sec, m.header.stamp.nanosec) for m in every.messages())
+        return max(map(seen.count, seen), default=0) >= FLOOD
+
+    until("ten with one stamp", repeated)
+
+
+def test_blocked_joints_stand_still_and_go_on_when_released(fake: Fake, talk: Talk) -> None:
+    talk.go_to(RIGHT_FIRST_DEG)
+    commands = fake.stream("target_joints").commands
+    fake.fault("block 0.6")
+    talk.command(AWAY_DEG)
+    fake.when("the command", lambda _: fake.stream("target_joints").commands > commands)
+    np.testing.assert_allclose(talk.arms_deg(), RIGHT_FIRST_DEG, atol=0.5)
+    until("the arms to go on", lambda: np.abs(talk.arms_deg() - AWAY_DEG).max() < 0.5)
+    talk.go_to(RIGHT_FIRST_DEG)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("stal 2", "did you mean 'stall'"),
+        ("stall", "expected NAME SECONDS"),
+        ("stall -1", "expected seconds > 0"),
+        ("stall soon", "expected seconds > 0"),
+        ("stall 2 jonts", "did you mean 'joints'"),
+    ],
+)
+def test_a_fault_that_there_is_not_is_refused(fake: Fake, text: str, sentence: str) -> None:
+    with pytest.raises(RobotError, match=sentence):
+        fake.fault(text)
+    assert not fake.report.faults
+
+
+def test_it_is_no_session(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NoSessionError):
+        pick_session(fake.name)
+    monkeypatch.setattr("rt.cli.session_names", lambda: [fake.name])
+    with pytest.raises(NoSessionError):
+        pick_session(None)
+    assert run_module("rt.inspect", "--session", fake.name).returncode == 3
+
+
+def test_a_launch_finds_the_fake_and_sim_and_other_robots_do_not(fake: Fake) -> None:
+    def found(io: str, robot_id: str, domain: int) -> str:
+        words = ["--robot", "igris_b", "--io", io]
+        words += ["--set", f"topics.robot_id={robot_id}", "--set", f"run.domain={domain}"]
+        return with_fake(load_config(parse(words)).config).run.fake
+
+    assert found("dds", fake.robot_id, fake.domain) == fake.name
+    assert found("ros2", fake.robot_id, fake.domain) == fake.name
+    assert found("sim", fake.robot_id, fake.domain) == ""
+    assert found("dds", "another", fake.domain) == ""
+    assert found("dds", fake.robot_id, fake.domain % 230 + 1) == ""
+
+
+def test_the_same_fake_is_refused_while_it_lives(fake: Fake) -> None:
+    who = ("--robot_id", fake.robot_id, "--domain", str(fake.domain))
+    second = run_module("rt.robots.fake", *who)
+    assert second.returncode == 2
+    assert f"pid {fake.presence.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert fake.presence is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_in_order_with_a_report_and_leaves_nothing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with Fake("igris_b", "--report", str(tmp_path / "report.json"), "--rate", "300") as fake:
+        assert fake.presence is not None
+        assert fake.stop(number) == 0
+        assert segments(fake.name) == []
+        assert fake.presence is None
+        assert "reached 0 of 1 scenes" in fake.output
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert list(report["streams"]) == [
+            f"/igris_b/{fake.robot_id}/{topic}" for topic in ("target_joints", "finger_target")
+        ]
+
+
+def test_a_killed_fake_is_not_found_and_another_takes_its_place() -> None:
+    with Fake() as fake:
+        fake.kill()
+        assert segments(fake.name)
+        assert find_fake("igris_b", fake.robot_id, fake.domain) is None
+        fake.start()
+        assert fake.stop() == 0
+        assert segments(fake.name) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--robot", "igris_x"], "did you mean"),
+        (["--domain", "300"], "--domain: expected a number from 0 to 232, got 300"),
+        (["--rate", "0"], "--rate: expected Hz > 0"),
+        (["--robot_id", "two words"], "robot_id: expected 1 to 64 letters"),
+        (["--fault", "stall 2"], "no fake igris_b with robot_id"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str) -> None:
+    who = ("--robot_id", fresh_robot_id(), "--domain", str(fresh_domain()))
+    done = run_module("rt.robots.fake", *who, *arguments)
+    assert done.returncode in (2, 3)
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_the_extra_its_pip_command_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_CYCLONEDDS], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "pip install -e '.[dds]'" in done.stderr
+
+
+def test_the_faults_are_listed() -> None:
+    done = run_module("rt.robots.fake", "--list_faults")
+    assert done.returncode == 0
+    assert "stall" in done.stdout
