@@ -7,7 +7,7 @@ rosbags's, and by the SDK's type hashes (tests/test_igris_c.py).
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from cyclonedds.idl import IdlEnum, IdlStruct
@@ -81,7 +81,7 @@ def packed(layout: np.dtype[Any]) -> Callable[[type[T]], type[T]]:
     def serialize(self: Any, **_: object) -> bytes:
         return _LITTLE_ENDIAN + bytes(self.record.tobytes())
 
-    def deserialize(cls: Any, data: bytes, **_: object) -> Any:
+    def deserialize(cls: Any, data: bytes, /, **_: object) -> Any:
         """Of either byte order; the record cannot be written to. Raises ValueError."""
         order = _BYTE_ORDERS.get(data[:2])
         if order is None or len(data) != size:
@@ -153,6 +153,8 @@ class JointState(IdlStruct, typename="igris_c::msg::dds::JointState"):
 class LowCmd(IdlStruct, typename="igris_c::msg::dds::LowCmd"):
     """Commands for every motor; `record` is a LOW_CMD."""
 
+    if TYPE_CHECKING:
+        record: Any
     kinematic_mode: KinematicMode
     motors: array[MotorCmd, 31]
 
@@ -162,6 +164,8 @@ class LowCmd(IdlStruct, typename="igris_c::msg::dds::LowCmd"):
 class LowState(IdlStruct, typename="igris_c::msg::dds::LowState"):
     """The whole robot, twice: by motors and by joints; `record` is a LOW_STATE."""
 
+    if TYPE_CHECKING:
+        record: Any
     tick: uint32
     imu_state: IMUState
     motor_state: array[MotorState, 31]

@@ -1,0 +1,130 @@
+"""IGRIS_C seen from control: arms, hands and neck are commanded, legs and waist held.
+
+Guarantees:
+  - One message commands all 31 motors. Those that no joint group has stay at the position that was
+    measured at the first action, for good: read anew each tick, it would creep under gravity.
+  - Nothing is published before the first action.
+  - A message that is not finite or older than the one before changes nothing; control holds when
+    no good one comes.
+
+Assumptions:
+  - The robot is initialised, torque is on and its control mode is LOW_LEVEL: the SDK's tools.
+  - Nobody else commands it. That is looked for once, at the start.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import numpy as np
+from cyclonedds.core import DDSException
+
+from rt import clock
+from rt.arrays import Vector
+from rt.config import Config
+from rt.errors import RobotError
+from rt.robots.dds import DdsBus
+from rt.robots.igris_c.messages import (
+    LOW_CMD_TOPIC,
+    LOW_STATE_TOPIC,
+    MOTORS,
+    KinematicMode,
+    LowCmd,
+    LowState,
+)
+from rt.robots.igris_c.options import wire
+from rt.robots.igris_c.state import StateReader
+from rt.robots.robot import State
+from rt.session import Session
+
+POLL_S = 0.001  # while waiting for the first state
+PERIOD_NS = round(1e9 / 300)  # of a safe stop's commands; the SDK's examples send as often
+
+
+class IgrisC:
+    """`rt.robots.robot.Robot`, and its `SafeStop`."""
+
+    def __init__(self, config: Config, session: Session) -> None:
+        """Raises ConfigError for options that do not fit, RobotError without a DDS domain."""
+        self._config = config
+        self._wiring = wire(config)
+        self._initial = config.initial_rad
+        self._latency_ns = round(config.robot.state_latency_ms * 1e6)
+        self._bus = DdsBus(config.run.domain, loopback=bool(config.run.fake))
+        self._command = LowCmd()
+        record = self._command.record
+        record["kinematic_mode"] = KinematicMode[self._wiring.mode.upper()].value
+        self._motors = record["motors"]
+        self._motors["id"] = np.arange(MOTORS)
+        self._motors["kp"], self._motors["kd"] = self._wiring.kp, self._wiring.kd
+        self._enabled = False  # the latched joints have their position
+
+    def start_state_readers(self) -> None:
+        subscription = self._bus.subscribe_type(LOW_STATE_TOPIC, LowState)
+        self._reader = StateReader(subscription, self._wiring)
+        self._publisher = self._bus.advertise_type(LOW_CMD_TOPIC, LowCmd)
+        timeout_s = self._config.robot.state_timeout_s
+        deadline = time.monotonic() + timeout_s
+        while not self.read_state().t_capture:
+            if time.monotonic() > deadline:
+                raise RobotError(
+                    f"no state from IGRIS_C within {timeout_s:g} s on domain "
+                    f"{self._config.run.domain}: {self._reader.what_is_missing(self._bus.topics())}"
+                )
+            time.sleep(POLL_S)
+        if LOW_CMD_TOPIC in self._bus.topics():
+            raise RobotError(
+                f"expected nobody else to command IGRIS_C, but {LOW_CMD_TOPIC} is published on "
+                f"domain {self._config.run.domain}: stop the other program, e.g. the SDK's GUI"
+            )
+
+    def read_state(self) -> State:
+        reader = self._reader
+        reader.update()
+        t_capture = max(0, reader.t_published - self._latency_ns)
+        return State(reader.q[self._wiring.indices], t_capture, reader.fault, reader.late)
+
+    def publish_action(self, action: Vector) -> None:
+        self._enable()
+        self._motors["q"][self._wiring.indices] = action
+        self._publisher.publish(self._command)
+
+    def init_robot_position(self) -> Vector:
+        return self._initial
+
+    def hold(self) -> None:
+        if self._enabled:
+            self._publisher.publish(self._command)
+
+    def safe_stop(self) -> None:
+        """Let the commanded joints sink under their damping, and hold the latched ones.
+
+        From here kp of the commanded joints falls to 0 within `safe_stop_s`. In a new process
+        everything is latched where it is measured now. Never tried on a real robot.
+        """
+        self._enable()
+        indices = self._wiring.indices
+        stiff = self._motors["kp"][indices].copy()
+        ticks = clock.Ticks(clock.now_ns(), PERIOD_NS)
+        last = max(1, round(self._config.robot.safe_stop_s * clock.NS_PER_S / PERIOD_NS))
+        for k in range(last + 1):
+            self._motors["kp"][indices] = stiff * (1 - k / last)
+            with suppress(DDSException):  # one that is lost must not end the stop
+                self._publisher.publish(self._command)
+            clock.sleep_until(ticks.due(k + 1))
+
+    def shutdown(self) -> None:
+        try:
+            self.hold()
+        finally:
+            self._bus.close()
+
+    def _enable(self) -> None:
+        """Latch every joint where it was measured last. Raises RobotError without a state."""
+        if self._enabled:
+            return
+        if not self._reader.t_published:
+            raise RobotError("expected IGRIS_C's state before its first command, got none yet")
+        self._motors["q"] = self._reader.q
+        self._enabled = True

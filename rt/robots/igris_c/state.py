@@ -1,0 +1,116 @@
+"""`rt/lowstate`: the newest message, taken over or refused, and what it says is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rt import clock
+from rt.arrays import Vector
+from rt.errors import RobotError
+from rt.robots.bus import Subscription
+from rt.robots.igris_c.messages import LOW_STATE_TOPIC, MOTORS, LowState
+from rt.robots.igris_c.options import Wiring
+
+LOOK_NS = 500_000_000  # how often publishers are counted
+RESTARTED = 3  # messages in a row whose tick is behind: the robot's own counter began anew
+HALF = 1 << 31  # of the counter's 32 bits
+
+
+class StateReader:
+    """The 31 positions, in the space of the kinematic mode."""
+
+    def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
+        self.q: Vector = np.full(MOTORS, np.nan)  # rad, by index
+        self.t_published = 0  # ns; 0: no good message yet
+        self.late = f"{LOW_STATE_TOPIC}: nothing has come yet"
+        self._subscription = subscription
+        self._wiring = wiring
+        self._space = "motor_state" if wiring.mode == "ms" else "joint_state"
+        self._tick = 0
+        self._behind = 0  # messages in a row
+        self._refused = 0  # messages, since the start
+        self._errors = ""
+        self._twins = ""
+        self._next_look = 0
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the robot, in words; empty if nothing is known to be."""
+        return self._twins or self._errors
+
+    def update(self) -> None:
+        """Take the newest message, unless it must be refused."""
+        self._look_for_twins()
+        try:
+            taken = self._subscription.take()
+        except RobotError as error:
+            self._refuse(str(error))
+            return
+        if taken is None:
+            return
+        message, t_published = taken
+        record = message.record
+        q = record[self._space]["q"]
+        if not np.isfinite(q).all():
+            self._refuse(f"{self._space}[{np.isfinite(q).argmin()}].q is not finite")
+            return
+        if not self._in_order(int(record["tick"])):
+            self._refuse(f"tick {record['tick']} after {self._tick}")
+            return
+        self.q[:] = q
+        self.t_published = t_published
+        self.late = LOW_STATE_TOPIC
+        self._errors = self._errors_in(record)
+
+    def what_is_missing(self, there: dict[str, str]) -> str:
+        """Why no state has come, given what others publish."""
+        expected = LowState.__idl_typename__
+        listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(there.items()))
+        if LOW_STATE_TOPIC not in there:
+            why = f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
+        elif there[LOW_STATE_TOPIC] != expected:
+            why = f"expected {LOW_STATE_TOPIC} to be {expected}, got {there[LOW_STATE_TOPIC]}"
+        else:
+            why = f"expected messages of {expected}: {self.late}"
+        return f"{why}. Published there: {listed or 'nothing'}"
+
+    def _refuse(self, why: str) -> None:
+        self._refused += 1
+        self.late = f"{LOW_STATE_TOPIC}: refused {self._refused}, {why}"
+
+    def _in_order(self, tick: int) -> bool:
+        """Whether a message is not older than the one before; a robot may count anew."""
+        behind = self.t_published and (tick - self._tick) % (2 * HALF) >= HALF
+        self._behind = self._behind + 1 if behind else 0
+        if self._behind and self._behind < RESTARTED:
+            return False
+        self._tick, self._behind = tick, 0
+        return True
+
+    def _errors_in(self, record: Any) -> str:
+        motors, joints = record["motor_state"]["status_bits"], record["joint_state"]["status_bits"]
+        if not (motors.any() or joints.any()):
+            return ""
+        errors = [
+            f"{axis} {index} ({self._wiring.groups[index]}): {self._named(int(bits[index]))}"
+            for axis, bits in (("motor", motors), ("joint", joints))
+            for index in np.flatnonzero(bits)
+        ]
+        more = f"; and {len(errors) - 1} more" if errors[1:] else ""
+        return errors[0] + more
+
+    def _named(self, bits: int) -> str:
+        names = self._wiring.status_bits
+        return ", ".join(names.get(bit, f"bit {bit}") for bit in range(32) if bits >> bit & 1)
+
+    def _look_for_twins(self) -> None:
+        now = clock.now_ns()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_NS
+        publishers = self._subscription.publishers
+        self._twins = ""
+        if publishers > 1:
+            self._twins = f"{publishers} publishers on {LOW_STATE_TOPIC}: two robots on one domain?"
