@@ -123,7 +123,7 @@ class Rig:
         loaded = load_config(parse(["--robot", robot, "--io", case.io])).config
         if case.side == "udp":
             facts["options"] = {"host": "127.0.0.1"} | dict(
-                zip(("port", "listen"), _free_ports(2), strict=True)
+                zip(("port", "listen"), free_ports(2), strict=True)
             )
         config = structs.replace(
             loaded,
@@ -260,7 +260,8 @@ def _rounded(vector: np.ndarray[Any, Any], single: slice) -> np.ndarray[Any, Any
     return rounded
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """UDP ports that nobody has now."""
     with contextlib.ExitStack() as held:
         sockets = [
             held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
