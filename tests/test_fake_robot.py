@@ -30,6 +30,7 @@ from rt.robots.dds.messages import JointState
 from rt.robots.fake.faults import FLOOD
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.presence import find_fake
+from rt.robots.igris_c.messages import LOW_CMD_TOPIC, LOW_STATE_TOPIC, LowCmd, LowState
 from rt.session import Session
 
 RIGHT_FIRST_DEG = np.array([20.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])
@@ -306,3 +307,40 @@ def test_the_faults_are_listed() -> None:
     done = run_module("rt.robots.fake", "--list_faults")
     assert done.returncode == 0
     assert "stall" in done.stdout
+
+
+def test_igris_c_sags_without_stiffness_holds_with_it_and_reports_an_error_bit() -> None:
+    with Fake("igris_c") as fake:
+        bus = DdsBus(fake.domain, loopback=True)
+        states = bus.subscribe_type(LOW_STATE_TOPIC, LowState)
+        commands = bus.advertise_type(LOW_CMD_TOPIC, LowCmd)
+        until("the fake robot to listen", commands._writer.get_matched_subscriptions)
+
+        def state() -> Any:
+            return until("a state", states.take, 10.0)[0].record
+
+        assert (state()["motor_state"]["q"] == 0).all()  # braked until it is commanded
+        command: Any = LowCmd()
+        motors = command.record["motors"]
+        motors["kp"][1:], motors["kd"][1:], motors["q"][1:] = 50, 2, 0.2
+        commands.publish(command)
+        until("it to sink", lambda: state()["motor_state"]["q"][0] < -0.3)
+        np.testing.assert_allclose(state()["motor_state"]["q"][1:], 0.2, atol=0.01)
+        both = state()
+        np.testing.assert_array_equal(both["joint_state"]["q"], both["motor_state"]["q"])
+        assert not state()["motor_state"]["status_bits"].any()
+
+        motors["q"][1] = np.nan
+        commands.publish(command)
+        fake.when("a refusal", lambda _: fake.stream(LOW_CMD_TOPIC).refused == 1)
+        assert fake.stream(LOW_CMD_TOPIC).first_step_deg == pytest.approx(np.degrees(0.2))
+
+        fake.fault("status 1 17")
+        states.take()
+        assert np.flatnonzero(state()["motor_state"]["status_bits"]) == [17]
+        fake.fault("block 1")
+        states.take()
+        at = state()["motor_state"]["q"]
+        assert (state()["motor_state"]["q"] == at).all()
+        bus.close()
+        assert fake.stop() == 0

@@ -26,7 +26,7 @@ from rt.robots.igris_c.messages import (
 STATE_TOPIC = "lowstate"  # what a fault calls it
 INERTIA = 0.05  # kg m², of each motor with what hangs on it
 FRICTION = 0.5  # Nm s/rad
-WEIGHT_NM = 1.5  # of what hangs on it, all the way round: gravity enough to sag without kp
+WEIGHT_NM = 0.1  # gravity, the same all the way round: what has no kp sinks
 STOP_RAD = 2.6  # mechanical
 ERROR_BIT = 1
 
@@ -67,9 +67,10 @@ class FakeIgrisC:
         self._hearing = Hearing(stage.participant, LOW_CMD_TOPIC, LowCmd)
         self._stream = stage.report.streams[LOW_CMD_TOPIC] = Stream()
         self._servos = Servos()
-        command: Any = LowCmd()  # its record is not among its annotations
+        command: Any = LowCmd()  # typed loosely: `record` is not among its annotations
         self._command = command.record
-        self._state: Any = LowState()
+        state: Any = LowState()
+        self._state = state
         imu = self._state.record["imu_state"]
         imu["quaternion"], imu["accelerometer"] = (1, 0, 0, 0), (0, 0, 9.81)
 

@@ -105,7 +105,7 @@ def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt)
     role: Role = importlib.import_module(f"rt.robots.fake.{config.robot.name}").ROLE
     rate_hz = arguments.rate or role.rate_hz
     loopback = not arguments.network
-    console = Console()
+    console, pace = Console(), Pace()
     with staged(config, role, loopback=loopback) as play:
         report = play.presence.report
         where = "on loopback alone" if loopback else "on the network"
@@ -116,7 +116,8 @@ def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt)
 
         def look() -> bool:
             now = clock.now_ns()
-            console.show(status_line(report, now), now / 1e9)
+            line = status_line(report, pace.look(report.commands, now), now)
+            console.show(line, now / 1e9)
             return not interrupt
 
         play.run(rate_hz, look)
@@ -126,11 +127,28 @@ def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt)
         arguments.report.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
-def status_line(report: Report, now_ns: int) -> str:
-    """How many commands came and when, what was reached, what is wrong."""
+class Pace:
+    """How many a second, over the last second."""
+
+    def __init__(self) -> None:
+        self._since = 0, 0  # ns, and how many there were
+        self._per_s = 0.0
+
+    def look(self, count: int, now_ns: int) -> float:
+        """`count` so far."""
+        t_ns, before = self._since
+        if now_ns - t_ns >= clock.NS_PER_S:
+            self._per_s = (count - before) * clock.NS_PER_S / (now_ns - t_ns)
+            self._since = now_ns, count
+        return self._per_s
+
+
+def status_line(report: Report, per_s: float, now_ns: int) -> str:
+    """How many commands come and when, what was reached, what is wrong."""
     last = f"{(now_ns - report.t_last) / 1e6:.0f} ms ago" if report.t_last else "none yet"
     parts = [
         f"commands {report.commands}",
+        f"{per_s:.1f} Hz",
         f"last {last}",
         f"reached {report.reached} of {report.scenes}",
         *report.faults,

@@ -1,0 +1,95 @@
+"""The whole demonstration over real DDS: the fake robot, `rt.launch --io dds`, real cameras'
+processes, the real policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from launched import Launched, until
+from playing import Fake
+
+from rt.records import Hold, Phase
+from rt.robots.sim.world import INITIAL_RAD
+from rt.session import Session
+
+ARM_SLEW_DEG, HAND_SLEW_DEG = 5.0, 10.0  # per row: configs/robots/igris_b
+SINGLE_PRECISION_DEG = 1e-4  # of a hand's command on the wire
+STRAYED_DEG = 15.0
+
+
+@contextmanager
+def driven(fake: Fake, *arguments: str) -> Iterator[Launched]:
+    """A launch against the fake robot."""
+    where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
+    with Launched("dds", "--io", "dds", "--yes", *where, *arguments) as run:
+        yield run
+
+
+class Ticks:
+    """The newest tick of a launch."""
+
+    def __init__(self, run: Launched) -> None:
+        run.when_chunks(1)
+        self._run = run
+        self._ring = Session(run.session).reader("tick")
+        self._record = self._ring.buffer()
+
+    def when(self, what: str, true: Any) -> Any:
+        """The first tick seen of which `true` holds."""
+
+        def look() -> Any:
+            assert self._run.process.poll() is None, self._run.output
+            self._ring.read_latest(self._record)
+            return self._record.copy() if true(self._record) else None
+
+        try:
+            return until(what, look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._run.output}\n{self._record}") from None
+
+
+def executes(tick: Any) -> bool:
+    return int(tick["phase"]) == Phase.RUN and int(tick["hold"]) == Hold.NONE
+
+
+def strayed(tick: Any) -> bool:
+    """Whether it was commanded away from where a fake robot starts."""
+    return bool(np.degrees(np.abs(tick["command"] - INITIAL_RAD).max()) > STRAYED_DEG)
+
+
+def no_step_was_too_large(fake: Fake) -> None:
+    assert fake.stream("target_joints").commands > 10
+    assert fake.stream("target_joints").largest_step_deg <= ARM_SLEW_DEG + 1e-9
+    assert fake.stream("finger_target").largest_step_deg <= HAND_SLEW_DEG + SINGLE_PRECISION_DEG
+
+
+def test_the_policy_reaches_the_target_over_dds() -> None:
+    with Fake() as fake, driven(fake) as run:
+        ticks = Ticks(run)
+        first = ticks.when("a row to be executed", executes)
+        fake.when("the target to be reached", lambda report: report.reached >= 1)
+        last = ticks.when("a row to be executed", executes)
+        assert np.degrees(np.abs(last["state"] - first["state"]).max()) > 10
+        assert run.stop() == 0
+        run.nothing_left()
+        assert f"robot {fake.robot_id} is the fake one" in run.output
+        no_step_was_too_large(fake)
+        assert fake.stream("target_joints").first_step_deg <= ARM_SLEW_DEG
+
+
+def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jump() -> None:
+    with Fake() as fake, driven(fake) as run:
+        ticks = Ticks(run)
+        ticks.when("the arm to be on its way", lambda tick: executes(tick) and strayed(tick))
+        no_step_was_too_large(fake)
+        fake.kill()
+        lost = ticks.when("control to hold", lambda tick: int(tick["hold"]) == Hold.NO_STATE)
+        fake.start()
+        ticks.when("control to go on", lambda tick: executes(tick) and tick["tick"] > lost["tick"])
+        fake.when("the target to be reached", lambda report: report.reached >= 1)
+        no_step_was_too_large(fake)
+        assert run.stop() == 0
+        run.nothing_left()
