@@ -1,18 +1,14 @@
 """Robot units to the policy's units and back, from the statistics of its training data.
 
-    z-score   (x − mean) / (std + 1e-6)
-    quantile  (x − q01) / (q99 − q01 + 1e-6) · 2 − 1
+Which formula, and from which file: rt.infer.statistics_file.
 
 A policy whose actions are relative to the state that it saw ("delta actions") gets its normaliser
 `anchored` at that state: chunks and leftovers are absolute everywhere else.
 
-`norm_stats.json` is `{"norm_stats": {"observation.state": {...}, "action": {...}}}` with lists
-`mean`, `std`, `q01`, `q99` (only the mode's two are needed); `state` and `actions` will do.
-
 A pickle of statistics runs code when it is read, so it is converted once, to JSON, by an unpickler
 that admits nothing but arrays, numbers and dicts:
 
-    python -m rt.infer.normalization convert norm_stats.pkl norm_stats.json
+    python -m rt.infer.normalization convert stats.pkl stats.json
 """
 
 from __future__ import annotations
@@ -22,38 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rt.arrays import Chunk, Vector
-from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, PolicyError, RtError
 
-Scaling = Literal["z-score", "quantile"]
+Scaling = Literal["z-score", "quantile", "min-max"]
 X = TypeVar("X")  # a numpy array or a torch tensor (..., dims) of floats
-
-STATE_KEYS = ("observation.state", "state")
-ACTION_KEYS = ("action", "actions")
-EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class Affine:
-    """x → (x − offset) / scale and back, along the last axis. Keeps type, dtype and device."""
+    """x → (x − offset) / scale + shift and back, along the last axis.
+
+    Keeps type, dtype and device. The shift is no part of the offset, because there it would be lost
+    in float32's rounding where the scale is tiny.
+    """
 
     offset: Vector  # (dims,), or () for the identity
     scale: Vector
+    shift: float = 0.0
 
     def apply(self, x: X) -> X:
-        """(x − offset) / scale. Raises PolicyError for another number of dims."""
+        """(x − offset) / scale + shift. Raises PolicyError for another number of dims."""
         offset, scale = self._like(x)
-        return (x - offset) / scale  # type: ignore[no-any-return]
+        return (x - offset) / scale + self.shift  # type: ignore[no-any-return]
 
     def invert(self, x: X) -> X:
-        """x · scale + offset. Raises PolicyError for another number of dims."""
+        """(x − shift) · scale + offset. Raises PolicyError for another number of dims."""
         offset, scale = self._like(x)
-        return x * scale + offset  # type: ignore[no-any-return]
+        return (x - self.shift) * scale + offset  # type: ignore[operator,no-any-return]
 
     def _like(self, x: Any) -> tuple[Any, Any]:
         if self.offset.ndim and x.shape[-1:] != self.offset.shape:
@@ -95,7 +90,8 @@ class Normalizer:
                 f"got {state.shape[-1]}"
             )
         anchor = np.where(self.delta, state[: len(self.delta)], 0.0)
-        action = Affine(self.action.offset + anchor, self.action.scale + np.zeros(len(anchor)))
+        offset, scale = self.action.offset + anchor, self.action.scale + np.zeros(len(anchor))
+        action = Affine(offset, scale, self.action.shift)
         return Normalizer(self.state, action, self.delta)
 
     def normalize_state(self, state: X) -> X:
@@ -125,60 +121,15 @@ class Normalizer:
         mode: Scaling = "z-score",
         delta: NDArray[np.bool_] | None = None,
     ) -> Normalizer:
-        """Read `norm_stats.json`. Statistics longer than the dims are padding, and cut off.
+        """Read a file of statistics, of any of the kinds in rt.infer.statistics_file.
 
-        Raises ConfigError for a missing key, a list shorter than the dims, a value that is not a
-        finite number, a std that is not above 0, and a q99 below its q01.
+        Raises ConfigError for a file that is none, a missing key, a list that does not fit the
+        dims, a value that is not a finite number, a std that is not above 0, and an upper bound
+        below its lower one.
         """
-        stats = read_mapping(path).get("norm_stats")
-        if not isinstance(stats, dict):
-            raise ConfigError(f"{path}: expected a mapping under the key 'norm_stats', got none")
-        return cls(
-            _affine(stats, STATE_KEYS, state_dim, mode, path),
-            _affine(stats, ACTION_KEYS, action_dim, mode, path),
-            delta,
-        )
+        from rt.infer.statistics_file import read_affines  # it makes Affines of ours
 
-
-class _Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """One key's statistics; keys beyond these are ignored."""
-
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    q01: list[float] | None = None
-    q99: list[float] | None = None
-
-
-def _affine(
-    stats: dict[str, Any], names: tuple[str, ...], dims: int, mode: Scaling, path: Path | str
-) -> Affine:
-    name = next((name for name in names if name in stats), None)
-    if name is None:
-        raise ConfigError(
-            f"{path}: norm_stats: expected a key {' or '.join(map(repr, names))}, got "
-            f"{', '.join(map(repr, stats)) or 'none'}"
-        )
-    place = f"{path}: norm_stats.{name}"
-    entry = convert(stats[name], _Stats, place)
-    if mode == "z-score":
-        mean = _vector(entry, "mean", dims, place)
-        std = _vector(entry, "std", dims, place)
-        refuse(std <= 0, std, f"{place}.std", "above 0")
-        return Affine(mean, std + EPSILON)
-    q01 = _vector(entry, "q01", dims, place)
-    q99 = _vector(entry, "q99", dims, place)
-    refuse(q99 < q01, q99, f"{place}.q99", "no less than its q01")
-    half = (q99 - q01 + EPSILON) / 2
-    return Affine(q01 + half, half)
-
-
-def _vector(entry: _Stats, name: str, dims: int, place: str) -> Vector:
-    values = getattr(entry, name)
-    if values is None:
-        raise ConfigError(f"{place}: expected a key {name!r} (a list of {dims} numbers), got none")
-    if len(values) < dims:
-        raise ConfigError(f"{place}.{name}: expected {dims} numbers, got {len(values)}")
-    return np.asarray(values[:dims], np.float64)
+        return cls(*read_affines(Path(path), state_dim, action_dim, mode), delta)
 
 
 def refuse(

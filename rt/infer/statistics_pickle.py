@@ -45,7 +45,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def convert_pickle(source: Path, target: Path) -> None:
-    """Write the pickle's {key: {"mean": array, ...}} as `norm_stats.json`.
+    """Write the pickle's {key: {"mean": array, ...}} as JSON of the same keys.
+
+    Without a key "norm_stats" around them that is read as lerobot's JSON, whose epsilon, 1e-8, is
+    the one that whoever wrote such pickles normalised with.
 
     Raises ConfigError for a pickle that cannot be read or holds anything but dicts, arrays and
     finite numbers.
@@ -60,15 +63,15 @@ def convert_pickle(source: Path, target: Path) -> None:
         ) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected a dict at the top, got {type(content).__name__}")
-    stats = content.get("norm_stats", content)
-    text = json.dumps({"norm_stats": _plain(stats, source, "norm_stats")}, indent=2)
+    text = json.dumps(_plain(content, source, ""), indent=2)
     target.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any, source: Path, place: str) -> Any:
     """`value` as JSON has it: mappings, lists, numbers."""
     if isinstance(value, dict):
-        return {str(key): _plain(v, source, f"{place}.{key}") for key, v in value.items()}
+        inside = f"{place}." if place else ""
+        return {str(key): _plain(v, source, f"{inside}{key}") for key, v in value.items()}
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise ConfigError(

@@ -20,6 +20,7 @@ from torch import Tensor
 from rt.arrays import Vector
 from rt.errors import CheckpointError
 from rt.infer.normalization import IDENTITY, Affine, refuse
+from rt.infer.statistics_file import LEROBOT, scaling
 
 NAMES = {
     "MEAN_STD": ("mean", "std"),
@@ -48,14 +49,8 @@ def affine(
             f"{', '.join(NAMES)} or IDENTITY"
         )
     first, second = (_vector(statistics, f"{feature}.{name}", dims, place) for name in NAMES[mode])
-    if mode == "MEAN_STD":
-        refuse(second <= 0, second, f"{place}: {feature}.std", "above 0", CheckpointError)
-        return Affine(first, second + eps)
-    low, high = NAMES[mode]
-    want = f"no less than its {low}"
-    refuse(second < first, second, f"{place}: {feature}.{high}", want, CheckpointError)
-    half = np.where(second == first, eps, second - first) / 2
-    return Affine(first + half, half)
+    convention = LEROBOT._replace(epsilon=eps)
+    return scaling(NAMES[mode], first, second, convention, f"{place}: {feature}", CheckpointError)
 
 
 def _vector(statistics: Mapping[str, Tensor], key: str, dims: int, place: Path) -> Vector:
