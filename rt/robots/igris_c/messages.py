@@ -92,11 +92,16 @@ def packed(layout: np.dtype[Any]) -> Callable[[type[T]], type[T]]:
         record = np.frombuffer(data, layout.newbyteorder(order), 1, len(_LITTLE_ENDIAN))[0]
         return cls(record)
 
+    def deserialize_key(cls: Any, data: bytes, /, **_: object) -> Any:
+        """There is no key; asked for when a sender leaves."""
+        return cls()
+
     def pack(cls: type[T]) -> type[T]:
         methods = {
             "__init__": init,
             "serialize": serialize,
             "deserialize": classmethod(deserialize),
+            "deserialize_key": classmethod(deserialize_key),
         }
         for name, method in methods.items():
             setattr(cls, name, method)

@@ -67,13 +67,14 @@ class StateReader:
     def what_is_missing(self, there: dict[str, str]) -> str:
         """Why no state has come, given what others publish."""
         expected = LowState.__idl_typename__
+        # The bus tells `rt/x` as `/x` where the type's name is of ROS's kind.
+        got = there.get(LOW_STATE_TOPIC) or there.get(LOW_STATE_TOPIC.removeprefix("rt"))
+        why = f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
+        if got and got != expected:
+            why = f"expected {LOW_STATE_TOPIC} to be {expected}, got {got}: another SDK's?"
+        elif got:
+            why = f"expected good messages of {expected}, got none: {self.late}"
         listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(there.items()))
-        if LOW_STATE_TOPIC not in there:
-            why = f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
-        elif there[LOW_STATE_TOPIC] != expected:
-            why = f"expected {LOW_STATE_TOPIC} to be {expected}, got {there[LOW_STATE_TOPIC]}"
-        else:
-            why = f"expected messages of {expected}: {self.late}"
         return f"{why}. Published there: {listed or 'nothing'}"
 
     def _refuse(self, why: str) -> None:
