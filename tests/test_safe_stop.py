@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 from contract.cases import CASES, Rig
 from guide import write_guide
-from launched import Launched
+from launched import Launched, until
+
+from rt.robots.dds import DdsBus
+from rt.robots.dds.bus import LOOPBACK
+from rt.robots.igris_c.messages import LOW_CMD_TOPIC, LowCmd
 
 SEVEN = next(case for case in CASES if case.robot == "./seven")
+IGRIS_C = next(case for case in CASES if case.robot == "igris_c")
 REST = 0.125  # what the driver below sends, and nothing else does
 SAFE_STOP = f"""    def safe_stop(self) -> None:
         assert self.read_state().t_capture
@@ -83,3 +88,33 @@ def test_a_robot_that_was_never_commanded_is_left_as_it_is(rig: Rig) -> None:
         assert kill_control(session) == 1
     rig.listen()
     assert rig.commands == []
+
+
+def test_igris_c_s_arms_sink_and_its_legs_stay_stiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Rig(IGRIS_C, tmp_path) as rig:
+        facts = rig.config.robot
+        middle = [
+            (a + b) / 2
+            for g in facts.joint_groups
+            for a, b in zip(g.lower_deg, g.upper_deg, strict=True)
+        ]
+        rig.start_robot(np.deg2rad(middle))
+        rig.tell(follow=True)
+        monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK)
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(rig.config.run.domain))
+        bus = DdsBus(rig.config.run.domain, loopback=True)
+        seen = bus.subscribe_type(LOW_CMD_TOPIC, LowCmd)
+        asked = ("--robot", "igris_c", "--io", "dds", "--yes", "--set", "robot.safe_stop_s=1")
+        with Launched("safe", *asked) as session:
+            rig.until("commands", lambda: len(rig.commands) > 10)
+            before = until("a command", seen.take)[0].record["motors"].copy()
+            assert kill_control(session) == 1
+        last = until("the last command", seen.take)[0].record["motors"]
+    body = slice(0, 15)
+    assert (before["kp"] == np.float32(facts.options["kp"])).all()
+    assert (last["kp"][15:] == 0).all()
+    assert (last["kp"][body] == before["kp"][body]).all()
+    assert (last["kd"] == before["kd"]).all()
+    assert (last["q"][body] == before["q"][body]).all()
