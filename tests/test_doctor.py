@@ -93,7 +93,8 @@ def test_a_domain_that_is_none_is_a_row_and_not_the_end() -> None:
     ("arguments", "complaint"),
     [
         (("--robot", "igris_x"), "--robot igris_x: unknown robot"),
-        (("--io", "dds"), "--io: expected --robot NAME"),
+        (("--io", "dds"), "the following arguments are required: --robot"),
+        (("--robot", "igris_b", "--jsn"), "unrecognized arguments: --jsn"),
     ],
 )
 def test_a_mistake_ends_with_a_sentence(arguments: tuple[str, ...], complaint: str) -> None:
@@ -102,6 +103,14 @@ def test_a_mistake_ends_with_a_sentence(arguments: tuple[str, ...], complaint: s
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_it_is_the_run_that_is_meant_that_is_looked_at() -> None:
+    arguments = ("--robot", "igris_b", "--set", "num_img_obs=10000", "--set", "img_obs_every=10000")
+    done = run_module("rt.doctor", *arguments, "--json", env=ENV)
+    assert done.returncode == 1
+    missing = {row["name"] for row in json.loads(done.stdout) if not row["ok"] and row["required"]}
+    assert "/dev/shm" in missing
 
 
 def test_the_table_says_what_is_required() -> None:

@@ -488,6 +488,21 @@ def test_a_pickle_of_anything_else_is_refused(tmp_path: Path, content: bytes) ->
     assert not (tmp_path / "out.json").exists()
 
 
+def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["action"] = endless
+    (tmp_path / "stats.pkl").write_bytes(pickle.dumps(endless))
+    with pytest.raises(ConfigError, match="endless nesting"):
+        convert_pickle(tmp_path / "stats.pkl", tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_target_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stats.pkl").write_bytes(pickle.dumps(changed()))
+    with pytest.raises(ConfigError, match=r"out\.json: cannot be written: No such file"):
+        convert_pickle(tmp_path / "stats.pkl", tmp_path / "no" / "out.json")
+
+
 def test_the_converter_tells_its_usage() -> None:
     command = [sys.executable, "-m", "rt.infer.normalization", "help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -63,23 +63,23 @@ def render(rows: list[Row]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 1: something required is missing; 2: a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m rt.doctor", description=__doc__)
-    parser.add_argument("--robot", help="as for rt.launch; without it, only the machine")
-    parser.add_argument("--io", help="as for rt.launch")
+    parser = argparse.ArgumentParser(
+        prog="python -m rt.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Every other flag is rt.launch's, for the run that is meant: --robot, --io, -P, "
+        "--set...\nWithout --robot, only the machine is looked at.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
     parser.add_argument(
         "--require_rt", action="store_true", help="real-time rights are required, not advised"
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    args = parser.parse_args(underscored(argv))
-    if args.io and not args.robot:
-        parser.error("--io: expected --robot NAME with it")
+    args, launch_argv = parser.parse_known_args(underscored(argv))
     env = dict(os.environ)
     if any(not row.ok and row.required for row in ros.ros_domain_id(Subject(None, env))):
         del os.environ["ROS_DOMAIN_ID"]  # a row here, where it would end rt.launch
-    config = None
-    if args.robot:
-        flags = ["--robot", args.robot, *(("--io", args.io) if args.io else ())]
-        config = load_config(parse(flags)).config
+    config = load_config(parse(launch_argv)).config if launch_argv else None
     rows = examine(Subject(config, env, require_rt=args.require_rt))
     print(msgspec.json.encode(rows).decode() if args.json else render(rows))
     return int(any(not row.ok and row.required for row in rows))

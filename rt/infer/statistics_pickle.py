@@ -51,7 +51,7 @@ def convert_pickle(source: Path, target: Path) -> None:
     the one that whoever wrote such pickles normalised with.
 
     Raises ConfigError for a pickle that cannot be read or holds anything but dicts, arrays and
-    finite numbers.
+    finite numbers, and for a target that cannot be written.
     """
     try:
         content = _Unpickler(io.BytesIO(source.read_bytes())).load()
@@ -63,8 +63,12 @@ def convert_pickle(source: Path, target: Path) -> None:
         ) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected a dict at the top, got {type(content).__name__}")
-    text = json.dumps(_plain(content, source, ""), indent=2)
-    target.write_text(text + "\n", encoding="utf-8")
+    try:
+        target.write_text(json.dumps(_plain(content, source, ""), indent=2) + "\n", "utf-8")
+    except RecursionError:  # a pickle can say that a dict holds itself
+        raise ConfigError(f"{source}: expected plain values, got endless nesting") from None
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
 
 
 def _plain(value: Any, source: Path, place: str) -> Any:
