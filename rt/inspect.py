@@ -38,7 +38,8 @@ def render(s: dict[str, Any]) -> str:
             lines.append(f"  {g['name']:<18}asked {g['asked']:<16}got {g['granted']}{missing}")
     lines += [
         "",
-        f"tick {s['tick']}   {s['rate_hz']:.2f} Hz   phase {stats['phase']}   hold {stats['hold']}",
+        f"tick {s['tick']}   {s['rate_hz']:.2f} Hz   phase {stats['phase']}   hold {stats['hold']}"
+        + (f": {stats['why']}" if stats.get("why") else ""),
         f"  count {stats['count']}   overruns {stats['overruns']}   holds {stats['holds']}   "
         f"episodes {stats.get('episodes', 0)}   successes {stats.get('successes', 0)}",
     ]
@@ -49,6 +50,8 @@ def render(s: dict[str, Any]) -> str:
             f"p99.9 {d['p99.9']:>8.1f}   max {d['max']:>8.1f} us   (last {stats['window']} ticks)"
         )
     lines += ["", *_chunk_lines(chunk), "", *_inference_lines(inference), ""]
+    if s["cameras"]:
+        lines += [*_camera_lines(s), ""]
     lines.append(f"{'ring':<18}{'slots':>6}{'head':>9}{'bytes':>12}{'age':>12}")
     for r in s["rings"]:
         age = "-" if r["age_ms"] is None else f"{r['age_ms']:.1f} ms"
@@ -87,6 +90,20 @@ def _inference_lines(inference: dict[str, Any]) -> list[str]:
             f"{i['denoise_ms']:>9.2f}{i['publish_ms']:>9.2f}{i['total_ms']:>10.2f}"
             f"{i['d_planned']:>8}{counted:>7}{i['s']:>4}{'  cold' if i['cold'] else ''}"
         )
+    return lines
+
+
+def _camera_lines(s: dict[str, Any]) -> list[str]:
+    lines = [f"{'camera':<18}{'age':>12}{'rate':>12}{'skew':>12}   (to the newest state)"]
+    for camera in s["cameras"]:
+        columns = (("age_ms", ".1f", "ms"), ("rate_hz", ".1f", "Hz"), ("skew_ms", "+.1f", "ms"))
+        figures = (
+            "-" if camera[key] is None else f"{camera[key]:{form}} {unit}"
+            for key, form, unit in columns
+        )
+        lines.append(f"{camera['name']:<18}" + "".join(f"{figure:>12}" for figure in figures))
+    if len(s["cameras"]) > 1 and s["cameras_apart_ms"] is not None:
+        lines.append(f"  their newest frames lie {s['cameras_apart_ms']:.1f} ms apart")
     return lines
 
 

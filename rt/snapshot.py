@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rt import clock, cores
+from rt.cameras.figures import camera_figures
 from rt.config import Config
 from rt.errors import NoSessionError, SegmentMissingError
 from rt.records import Hold, Phase, text
@@ -59,6 +60,8 @@ class Snapshots:
         self._statistics.update()
         record = self._statistics.last
         chunks = self._chunks()
+        cameras = self.config.params.camera_names
+        frames = {c: self.rings[ring] for c in cameras if (ring := f"frame.{c}") in self.rings}
         return {
             "session": self.session.name,
             "robot": self.config.robot.name,
@@ -71,6 +74,7 @@ class Snapshots:
             "tick_stats": self._tick_stats(record),
             "chunk": self._chunk(record, chunks),
             "inference": self._inference(record, chunks),
+            **camera_figures(frames, int(record["t_state"]) if record is not None else 0),
             "rings": [self._ring(name, ring) for name, ring in sorted(self.rings.items())],
         }
 
@@ -114,6 +118,7 @@ class Snapshots:
         return (
             stats
             | {"phase": Phase(int(record["phase"])).name, "hold": Hold(int(record["hold"])).name}
+            | {"why": text(record["why"]) if "why" in record.dtype.names else ""}
             | {name: int(record[name]) for name in counters.split()}
         )
 

@@ -3,7 +3,9 @@
 Guarantees:
   - Nothing in an observation is older than its episode, nor a frame older than `max_age_ms`; where
     that cannot be had there is no observation, and `waiting_for` says why.
-  - Histories are oldest first, newest last.
+  - Histories are oldest first, newest last. Image histories are picked by capture time, which their
+    cameras have corrected by their latencies: row i of every camera is of the same moment, within
+    half of a frame's time. (Single images are each camera's newest.)
   - A frame is copied once, from its ring under the seqlock into the observation (with a history of
     images, which are picked by their times, twice). That memory is of the caller's kind: pinned,
     say, so that a device can fetch it by itself.
@@ -59,11 +61,13 @@ class Observer:
     def observe(self, record: Record) -> dict[str, Any] | None:
         """The observation of the tick that `record` tells of, or None."""
         observation: dict[str, Any] = {"proprio": self._proprio(record)}
+        frames = {}
         for name, ring in self._cameras.items():
-            images = self._images(name, ring, int(record["episode_t_start"]))
-            if images is None:
+            found = self._usable(name, ring, int(record["episode_t_start"]))
+            if found is None:
                 return None
-            observation[name] = images
+            frames[name] = found
+        observation |= self._images(frames)
         if prompt := text(record["prompt"]):
             observation["prompt"] = prompt
         self.waiting_for = ""
@@ -91,8 +95,8 @@ class Observer:
         states[-1] = newest
         return states
 
-    def _images(self, name: str, ring: Ring, t_episode: int) -> NDArray[np.uint8] | None:
-        """(num_img_obs, 3, height, width) uint8, `img_obs_every` rows apart."""
+    def _usable(self, name: str, ring: Ring, t_episode: int) -> NDArray[Any] | None:
+        """The camera's newest frames of this episode, oldest first; one if one is all we need."""
         frames = self._frames[name]
         count = min(ring.head, len(frames))
         if not count or ring.read_window(frames, count) is None:
@@ -107,13 +111,22 @@ class Observer:
         if age > self._max_age_ns:
             self.waiting_for = f"camera {name}: newest frame is {age // 1_000_000} ms old"
             return None
-        if self._num_images == 1:
-            return frames["image"]
-        frames = frames[frames["t_capture"] >= t_episode]
-        back = np.arange(self._num_images - 1, -1, -1) * self._image_step_ns
-        at = np.searchsorted(frames["t_capture"], t_newest - back, side="right") - 1
-        # Clipped: before the oldest stands the oldest. The default mode copies through a buffer.
-        return np.take(frames["image"], at, axis=0, out=self._picked[name], mode="clip")
+        return frames[np.searchsorted(frames["t_capture"], t_episode) :]
+
+    def _images(self, frames: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.uint8]]:
+        """(num_img_obs, 3, height, width) uint8 of each camera, `img_obs_every` rows apart."""
+        if not self._picked:
+            return {name: found["image"] for name, found in frames.items()}
+        # The newest moment that all cameras have seen.
+        t_newest = min((int(found["t_capture"][-1]) for found in frames.values()), default=0)
+        wanted = t_newest - np.arange(self._num_images - 1, -1, -1) * self._image_step_ns
+        images = {}
+        for name, found in frames.items():
+            # Before the oldest stands the oldest.
+            at = np.abs(found["t_capture"] - wanted[:, None]).argmin(axis=1)
+            # The default mode copies through a buffer; none of these is out of bounds.
+            images[name] = np.take(found["image"], at, axis=0, out=self._picked[name], mode="clip")
+        return images
 
 
 def example_observation(config: Config) -> dict[str, Any]:
