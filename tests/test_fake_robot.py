@@ -26,6 +26,7 @@ from rt.launcher.options import parse
 from rt.launcher.run import with_fake
 from rt.records import frame_dtype
 from rt.robots.dds import DdsBus
+from rt.robots.dds.bus import LOOPBACK
 from rt.robots.dds.messages import JointState
 from rt.robots.fake.faults import FLOOD
 from rt.robots.fake.hearing import Hearing
@@ -229,17 +230,26 @@ def test_it_is_no_session(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_module("rt.inspect", "--session", fake.name).returncode == 3
 
 
-def test_a_launch_finds_the_fake_and_sim_and_other_robots_do_not(fake: Fake) -> None:
-    def found(io: str, robot_id: str, domain: int) -> str:
-        words = ["--robot", "igris_b", "--io", io]
-        words += ["--set", f"topics.robot_id={robot_id}", "--set", f"run.domain={domain}"]
-        return with_fake(load_config(parse(words)).config).run.fake
+def found(io: str, robot_id: str, domain: int) -> str:
+    """The fake robot that a launch would take for its robot."""
+    words = ["--robot", "igris_b", "--io", io]
+    words += ["--set", f"topics.robot_id={robot_id}", "--set", f"run.domain={domain}"]
+    return with_fake(load_config(parse(words)).config).run.fake
 
+
+def test_a_launch_finds_the_fake_and_sim_and_other_robots_do_not(fake: Fake) -> None:
     assert found("dds", fake.robot_id, fake.domain) == fake.name
     assert found("ros2", fake.robot_id, fake.domain) == fake.name
     assert found("sim", fake.robot_id, fake.domain) == ""
     assert found("dds", "another", fake.domain) == ""
     assert found("dds", fake.robot_id, fake.domain % 230 + 1) == ""
+
+
+def test_a_fake_on_the_network_is_a_real_robot_to_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK)  # the user's own word, which keeps the test here
+    with Fake("igris_b", "--network") as fake:
+        assert found("dds", fake.robot_id, fake.domain) == ""
+        assert "on the network" in fake.output
 
 
 def test_the_same_fake_is_refused_while_it_lives(fake: Fake) -> None:
