@@ -8,6 +8,7 @@ dds_peer.py DOMAIN echo ROBOT_ID           an IGRIS_B that is at once where it w
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import time
 
@@ -47,4 +48,8 @@ def echo(bus: DdsBus, robot_id: str) -> None:
 if __name__ == "__main__":
     _, domain, role, *arguments = sys.argv
     bus = DdsBus(int(domain), loopback=role != "network")
-    {"publish": publish, "network": publish, "echo": echo}[role](bus, *arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        {"publish": publish, "network": publish, "echo": echo}[role](bus, *arguments)
+    finally:
+        bus.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
+from cyclonedds.idl import IdlStruct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_typestore
@@ -78,7 +81,9 @@ def as_text(message: Any) -> str:
 @given(messages)
 def test_what_we_write_is_what_ros_would_write(message: Any) -> None:
     expected = bytes(ROS.serialize_cdr(theirs(message), ros_name(message)))
-    assert message.serialize(use_version_2=False) == expected
+    assert message.serialize() == expected
+    # And the types that others are told are the types that are written.
+    assert IdlStruct.serialize(message, use_version_2=False) == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -86,6 +91,22 @@ def test_what_we_write_is_what_ros_would_write(message: Any) -> None:
 def test_what_ros_writes_we_read_in_either_byte_order(message: Any, little_endian: bool) -> None:
     written = ROS.serialize_cdr(theirs(message), ros_name(message), little_endian=little_endian)
     assert as_text(type(message).deserialize(bytes(written))) == as_text(message)
+
+
+@settings(deadline=None, max_examples=100)
+@given(messages, st.data())
+def test_a_message_that_is_cut_short_is_refused(message: Any, data: st.DataObject) -> None:
+    written = message.serialize()
+    cut = data.draw(st.integers(0, len(written) - 1))
+    with pytest.raises((ValueError, struct.error)):
+        type(message).deserialize(written[:cut])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from([JointState, Float32MultiArray]), st.binary(max_size=99))
+def test_no_bytes_do_more_than_raise(kind: type[Any], written: bytes) -> None:
+    with contextlib.suppress(ValueError, struct.error):
+        kind.deserialize(b"\0\1\0\0" + written)
 
 
 @pytest.mark.parametrize("msg_type", MESSAGE_TYPES)

@@ -69,6 +69,14 @@ def test_a_take_gives_the_newest_and_drops_the_others(bus: DdsBus, topic: str) -
     assert subscription.take() is None
 
 
+def test_that_a_publisher_left_is_no_message(bus: DdsBus, topic: str) -> None:
+    subscription, publisher = bus.subscribe(topic, "JointState"), bus.advertise(topic, "JointState")
+    publisher.publish(joint_state(bus, 1.0))
+    assert subscription.take() is not None
+    del publisher
+    assert subscription.take() is None
+
+
 def test_floats_cross_too(bus: DdsBus, topic: str) -> None:
     subscription = bus.subscribe(topic, "Float32MultiArray")
     message = bus.message("Float32MultiArray")
@@ -95,11 +103,14 @@ def test_bytes_that_are_no_message_are_refused_and_then_it_goes_on(bus: DdsBus, 
 def test_a_topic_is_told_by_its_ros_names_and_ours_is_not(
     bus: DdsBus, domain: int, topic: str
 ) -> None:
-    bus.advertise("/ours", "JointState")
+    ours = bus.advertise("/ours", "JointState")
     assert bus.topics() == {}
-    with peer(domain, "publish", topic, 10):
+    with peer(domain, "publish", topic, 10) as other:
         until("the other's topic", bus.topics)
         assert bus.topics() == {topic: "sensor_msgs/msg/JointState"}
+        other.terminate()
+        until("its end", lambda: bus.topics() == {})
+    del ours  # kept till here, or it would not be there to be left out
 
 
 def test_publishers_are_counted_and_a_killed_one_is_replaced(
@@ -222,6 +233,7 @@ def test_one_late_message_does_not_move_the_clock() -> None:
     sender.to_monotonic(0, 0)
     assert sender.to_monotonic(10 * MS, 3 * S) < 12 * MS  # it was under way for three seconds
     assert 3 * S + 20 * MS - sender.to_monotonic(3 * S + 20 * MS, 3 * S + 20 * MS) < MS
+    assert sender.to_monotonic(4 * S, 6 * S) < 4 * S + 2 * MS  # nor does another later
 
 
 @pytest.mark.parametrize("drift", [-100e-6, 100e-6])
@@ -260,6 +272,7 @@ def test_a_writer_that_was_never_heard_counts() -> None:
     senders.heard(7, 0, 0)
     assert senders.count([7, 8], 5 * S) == 2
     assert senders.count([], 5 * S) == 0
+    assert senders._heard == {}  # who left is forgotten, however often one restarts
 
 
 def test_another_writer_has_another_clock() -> None:

@@ -12,8 +12,8 @@ Guarantees:
 
 Assumptions:
   - The clocks drift apart by less than MAX_DRIFT. Nobody can see a delay that all messages share:
-    times are late by the fastest message's way, and where messages are only looked at once a
-    tick, by up to a tick.
+    times are late by the fastest message's way, and, where messages are only looked at once a
+    tick, by up to the sender's period.
 """
 
 from __future__ import annotations

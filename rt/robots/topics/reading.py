@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-import numpy as np
 
 from rt.arrays import Vector
 from rt.errors import RobotError
@@ -61,7 +60,7 @@ class Reading:
             values = getattr(message, array.attr)
             if len(values) != array.length:
                 return f"{len(values)} values of {array.attr}, not {array.length}"
-            if not np.isfinite(values).all():
+            if not all(map(math.isfinite, values)):
                 return f"{array.attr} is not finite"
         if self.wire.names and tuple(message.name) != self.wire.names:
             return f"the joints' names are not {', '.join(self.wire.names)}"

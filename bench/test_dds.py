@@ -1,0 +1,219 @@
+"""A robot over DDS: how old its state is at the tick, and what a tick costs.
+
+The fake robot is a process of its own that publishes at 300 Hz on loopback. The peer is the same
+tick at the same pace with the simulator's rings, by turns.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from figures import report
+
+from rt import clock
+from rt.config import Config
+from rt.config.load import load_config
+from rt.control.loop import ControlLoop
+from rt.control.ticker import Ticker
+from rt.launcher.options import parse
+from rt.records import Hold
+from rt.robots.dds import DdsBus
+from rt.robots.fake.presence import find_fake
+from rt.robots.robot import Robot
+from rt.robots.sim.robot import SimRobot, rings
+from rt.robots.topics.robot import TopicRobot
+from rt.session import Session, ring_table
+
+STATE_HZ = 300
+ROUNDS, SECONDS = 5, 2.0  # of each side, by turns
+P50_BUDGET_US, P99_BUDGET_US = 300.0, 1500.0
+
+
+class Figures(NamedTuple):
+    """Of many ticks."""
+
+    age_ms: np.ndarray  # of the joints' message, whose stamp is this machine's own wall clock
+    took_us: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def config() -> Iterator[Config]:
+    """IGRIS_B over DDS, played by the fake robot."""
+    domain, robot_id = 1 + os.getpid() % 230, f"bench_{os.getpid()}"
+    arguments = ["--robot", "igris_b", "--robot_id", robot_id, "--domain", str(domain)]
+    command = [sys.executable, "-m", "rt.robots.fake", *arguments, "--rate", str(STATE_HZ)]
+    settings = [f"run.domain={domain}", f"topics.robot_id={robot_id}", "warmup_ticks=0"]
+    flags = ["--robot", "igris_b", "--io", "dds", "--yes"]
+    flags += [word for setting in settings for word in ("--set", setting)]
+    loaded = load_config(parse(flags)).config
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as fake:
+        try:
+            deadline = time.monotonic() + 30
+            while find_fake("igris_b", robot_id, domain) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield loaded
+        finally:
+            fake.terminate()
+
+
+@pytest.fixture
+def session(config: Config) -> Iterator[Session]:
+    session = Session(f"benchdds{os.getpid()}")
+    session.create(ring_table(config) | rings(config))
+    try:
+        yield session
+    finally:
+        session.clean()
+
+
+@pytest.fixture
+def dds(config: Config) -> Iterator[Robot]:
+    robot = TopicRobot(config, DdsBus(config.run.domain, loopback=True))
+    try:
+        robot.start_state_readers()
+        yield robot
+    finally:
+        robot.shutdown()
+
+
+@contextmanager
+def real_time() -> Iterator[str]:
+    """This thread alone under SCHED_FIFO, as control is: DDS's own threads began before."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(45))
+    except PermissionError:
+        yield "without SCHED_FIFO"
+        return
+    try:
+        yield "SCHED_FIFO"
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+class Side:
+    """A control loop that stays at the initial pose, fed with chunks that say so."""
+
+    def __init__(self, config: Config, session: Session, robot: Robot, chunks: str) -> None:
+        self.period_ns = config.period_ns
+        self._writer = session.writer(chunks)
+        self._chunk = self._writer.buffer()
+        self._pose = np.nan_to_num(config.initial_rad, nan=0.1)
+        self._loop = ControlLoop(
+            config,
+            robot,
+            ticks=session.writer("tick"),
+            chunks=session.reader(chunks),
+            commands=session.reader("command"),
+        )
+        self._first = 0  # ticks go on over the rounds
+
+    def run(
+        self,
+        seconds: float,
+        before: Callable[[], None] = lambda: None,
+        age: Callable[[], int] = lambda: 0,
+    ) -> Figures:
+        """Tick in real time; `before` and `age` are called at each tick, untimed."""
+        ticker, ages, took = Ticker(self.period_ns), [], []
+        for _ in range(round(seconds * 1e9 / self.period_ns)):
+            tick = ticker.wait()
+            assert tick is not None
+            before()
+            k = self._first + tick.k
+            start = clock.now_ns()
+            self._loop.tick(tick._replace(k=k, t_wake=start), skipped=ticker.skipped)
+            took.append(clock.now_ns() - start)
+            ages.append(age() - took[-1])
+            if k % 25 == 0:
+                self._chunk["actions"] = self._pose
+                self._chunk["first_tick"] = self._chunk["obs_tick"] = k
+                self._chunk["episode"] = self._loop.episode.number
+                self._writer.write(self._chunk)
+        self._first = k + 1
+        return Figures(np.array(ages) / 1e6, np.array(took) / 1e3)
+
+    def settle(self, before: Callable[[], None] = lambda: None) -> None:
+        """Tick until it executes."""
+        for _ in range(20):
+            self.run(1.0, before)
+            if int(self._loop.record["hold"]) == Hold.NONE and self._loop.swap.index >= 0:
+                return
+        raise AssertionError(f"holds: {Hold(int(self._loop.record['hold'])).name}")
+
+
+def at(config: Config, ticks_per_row: int) -> Config:
+    params = msgspec.structs.replace(config.params, ticks_per_row=ticks_per_row, episode_ticks=0)
+    return msgspec.structs.replace(config, params=params)
+
+
+@pytest.mark.parametrize("ticks_per_row", [1, 10])
+def test_state_age(  # type: ignore[no-untyped-def]
+    config: Config, session: Session, dds: Robot, ticks_per_row: int, benchmark
+) -> None:
+    """Of the newest joint_states, as the tick that uses it begins, by the wall clock of the one
+    machine that both run on. (The driver itself trusts no sender's clock.)"""
+
+    def age() -> int:
+        return time.time_ns() - dds._readings[0]._stamp  # type: ignore[attr-defined]
+
+    side = Side(at(config, ticks_per_row), session, dds, "chunk")
+    side.settle()
+    with real_time() as how:
+        seconds = 20.0 if ticks_per_row == 1 else 10.0
+        figures = benchmark.pedantic(side.run, (seconds, lambda: None, age), rounds=1)
+    p50, p99 = np.percentile(figures.age_ms, [50, 99])
+    report(
+        f"state age at the tick, robot at {STATE_HZ} Hz, control at {20 * ticks_per_row} Hz, {how}",
+        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {figures.age_ms.max():.1f} ms of "
+        f"{len(figures.age_ms)} ticks; tick p50 {np.median(figures.took_us):.0f} us",
+    )
+
+
+def test_tick(config: Config, session: Session, dds: Robot, benchmark) -> None:  # type: ignore[no-untyped-def]
+    """Read two topics, run the loop, publish two commands, at 200 Hz."""
+    config = at(config, 10)
+    states = session.writer("sim.state")
+    state = states.buffer()
+    state["position"] = np.nan_to_num(config.initial_rad, nan=0.1)
+
+    def measure_simulated() -> None:
+        state["t_capture"] = clock.now_ns()
+        states.write(state)
+
+    over_dds = Side(config, session, dds, "chunk")
+    over_dds.settle()
+    peer_session = Session(f"{session.name}peer")
+    peer_session.create(ring_table(config))
+    try:
+        simulated = Side(config, peer_session, SimRobot(config, session), "chunk")
+        simulated.settle(measure_simulated)
+        with real_time() as how:
+            rounds = [
+                (over_dds.run(SECONDS).took_us, simulated.run(SECONDS, measure_simulated).took_us)
+                for _ in range(ROUNDS)
+            ]
+    finally:
+        peer_session.clean()
+    benchmark.pedantic(over_dds.run, (0.5,), rounds=1)
+
+    ours, peer = (np.concatenate(side) for side in zip(*rounds, strict=True))
+    ratios = sorted(float(np.median(a) / np.median(b)) for a, b in rounds)
+    (p50, p99), (peer_p50, peer_p99) = (np.percentile(side, [50, 99]) for side in (ours, peer))
+    report(
+        f"control tick over DDS, 24 joints, 2 topics in and 2 out, 200 Hz, {how}",
+        f"p50 {p50:.0f} us, p99 {p99:.0f} us, max {ours.max():.0f} us; over the simulator's rings: "
+        f"p50 {peer_p50:.0f} us, p99 {peer_p99:.0f} us; ratio of the p50s "
+        f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+    )
+    assert p50 <= P50_BUDGET_US
+    assert p99 <= P99_BUDGET_US
