@@ -16,7 +16,8 @@ from rt.robots.sim.world import INITIAL_RAD
 from rt.session import Session
 
 ARM_SLEW_DEG, HAND_SLEW_DEG = 5.0, 10.0  # per row: configs/robots/igris_b
-SINGLE_PRECISION_DEG = 1e-4  # of a hand's command on the wire
+IGRIS_C_SLEW_DEG = 1.0 / 15  # of a tick: configs/robots/igris_c
+SINGLE_PRECISION_DEG = 1e-4  # on the wire
 STRAYED_DEG = 15.0
 
 
@@ -78,6 +79,22 @@ def test_the_policy_reaches_the_target_over_dds() -> None:
         assert f"robot {fake.robot_id} is the fake one" in run.output
         no_step_was_too_large(fake)
         assert fake.stream("target_joints").first_step_deg <= ARM_SLEW_DEG
+
+
+def test_igris_c_sways_at_300_hz() -> None:
+    with Fake("igris_c") as fake, driven(fake, "--robot", "igris_c") as run:
+        ticks = Ticks(run)
+        first = ticks.when("a row to be executed", executes)
+        ticks.when(
+            "the arms to sway",
+            lambda tick: np.degrees(np.abs(tick["command"] - first["command"]).max()) > 1,
+        )
+        assert run.stop() == 0
+        run.nothing_left()
+        fake.settle()
+        commands = fake.stream("rt/lowcmd")
+        assert commands.commands > 100
+        assert commands.largest_step_deg <= IGRIS_C_SLEW_DEG + SINGLE_PRECISION_DEG
 
 
 def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jump() -> None:

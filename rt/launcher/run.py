@@ -117,9 +117,11 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
         console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
         if config.run.fake:
+            pid = holder(config.run.fake, "supervisor")
+            cameras = ", its simulated cameras" if config.params.camera_names else ""
             console.say(
-                f"robot {config.topics.robot_id} is the fake one "
-                f"(pid {holder(config.run.fake, 'supervisor')}): DDS on loopback only, its cameras"
+                f"robot {config.topics.robot_id} is the fake one (pid {pid}): DDS on loopback "
+                f"only{cameras}"
             )
         for helper in supervisor.helpers:
             helper.spawn()

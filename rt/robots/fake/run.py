@@ -150,7 +150,7 @@ def status_line(report: Report, per_s: float, now_ns: int) -> str:
         f"commands {report.commands}",
         f"{per_s:.1f} Hz",
         f"last {last}",
-        f"reached {report.reached} of {report.scenes}",
+        *([f"reached {report.reached} of {report.scenes}"] if report.scenes else []),
         *report.faults,
     ]
     return " | ".join(parts)
@@ -163,4 +163,5 @@ def summary(report: Report) -> str:
         + (f", {stream.refused} refused" if stream.refused else "")
         for topic, stream in report.streams.items()
     )
-    return f"commands: {streams}; reached {report.reached} of {report.scenes} scenes"
+    reached = f"; reached {report.reached} of {report.scenes} scenes" if report.scenes else ""
+    return f"commands: {streams}{reached}"
