@@ -26,7 +26,7 @@ from camera_files import (
     noise,
     picture,
 )
-from launched import unique_session, until
+from launched import Launched, run_module, unique_session, until
 
 from rt import clock
 from rt.cameras.decoding import decode
@@ -556,3 +556,81 @@ def test_inspect_shows_a_camera_without_frames(session: MakeSession) -> None:
     assert taken["cameras"] == [{"name": CAMERA, **nothing}]
     assert taken["cameras_apart_ms"] is None
     assert render(taken)
+
+
+# --- in a session
+
+DRIVER = """
+from rt import clock
+from rt.robots.robot import Backend
+from rt.testing import FakeRobot
+BACKENDS = {"bench": Backend(robot="rt_driver_driver:Arm")}
+
+class Arm(FakeRobot):
+    def __init__(self, config, session):
+        super().__init__([0.0], clock=clock)
+"""
+ROBOT = """
+name: arm
+driver: driver.py
+io: bench
+policy: policies/sway/policy.yaml
+state_keys: [/observation/joint_pos/arm]
+joint_groups: [{name: arm, lower_deg: [-90], upper_deg: [90]}]
+cameras:
+  head: {source: %(folder)s/head, width: 64, height: 48, fps: 30}
+  left: {source: %(folder)s/left, width: 64, height: 48, fps: 30}
+"""
+PARAMS = """{
+  "HZ": 20, "max_delta_deg": 5, "policy_update_period": 25, "warmup_ticks": 0, "max_age_ms": 300,
+  "mono_image_resize": {"width": 32, "height": 24}, "camera_names": ["head", "left"],
+  "proprio_state_dim": 1, "action_dim": 1, "action_chunk_size": 50, "min_num_actions_executed": 5
+}"""
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Path:
+    """A robot's folder; its cameras are the files head and left beside it."""
+    folder = tmp_path / "arm"
+    folder.mkdir()
+    (folder / "driver.py").write_text(DRIVER)
+    (folder / "robot.yaml").write_text(ROBOT % {"folder": tmp_path})
+    (folder / "inference_runtime_params.json").write_text(PARAMS)
+    (folder / "inference_runtime_topics.json").write_text('{"robot_id":"a","HZ":20,"topics":{}}')
+    film(tmp_path / "film.avi", frames=10)
+    for name in ("head", "left"):
+        (tmp_path / name).symlink_to("film.avi")
+    return folder
+
+
+def test_an_unplugged_camera_stops_inference_and_its_return_starts_it_again(arm: Path) -> None:
+    with Launched("cameras", "--robot", str(arm), "--yes") as run:
+        taken = run.when_chunks(2)
+        details = {p["name"]: p.get("detail") for p in taken["processes"]}
+        assert details["camera.left"] == "video file 64x48 at 30 fps"
+        assert [camera["name"] for camera in taken["cameras"]] == ["head", "left"]
+        plug = arm.parent / "left"
+        plug.unlink()
+
+        def waiting(taken: dict[str, Any]) -> bool:
+            told = {p["name"]: (p["state"], p.get("detail", "")) for p in taken["processes"]}
+            is_lost = told["camera.left"][0] == "lost"
+            return is_lost and told["inference"][1].startswith("camera left: newest frame is")
+
+        published = run.when("inference to wait", waiting)["inference"]["published"]
+        plug.symlink_to("film.avi")
+        run.when("chunks again", lambda s: s["inference"]["published"] > published + 1)
+        assert run.stop() == 0
+        assert "restart" not in run.output
+        run.nothing_left()
+
+
+def test_a_launch_without_one_of_its_cameras_ends_with_a_sentence(arm: Path) -> None:
+    (arm.parent / "left").unlink()
+    early = ("--set", "robot.state_timeout_s=0.2")
+    ended = run_module(
+        "rt.launch", "--robot", str(arm), "--session", unique_session("dark"), "--yes", *early
+    )
+    assert ended.returncode == 2
+    (said,) = ended.stderr.splitlines()
+    assert said.startswith(f"camera left: no frame within 0.2 s: nothing is at {arm.parent}/left")
