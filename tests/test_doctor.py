@@ -115,7 +115,7 @@ def test_it_is_the_run_that_is_meant_that_is_looked_at() -> None:
 
 def test_the_table_says_what_is_required() -> None:
     rows = [
-        Row(name="a", found="1", ok=True, required=True),
+        Row(name="a", found="1", ok=True, required=True, remedy="mend a"),
         Row(name="b", found="2", ok=False, required=True, remedy="mend b"),
         Row(name="c", found="3", ok=False, remedy="mend c"),
     ]
