@@ -260,7 +260,7 @@ def test_maps_that_fit(options: Any, groups: Any, indices: Any) -> None:
         ({"index_map": ARMS | {"neck": [-1, 30]}}, r"neck\[0\]: expected an index from 15 to 30"),
         ({"index_map": ARMS | {"neck": [14, 30]}}, "got 14, which is a leg's or the waist's"),
         ({"index_map": ARMS | {"neck": [29, 30], "nose": []}}, "unknown joint group 'nose'"),
-        ({"kp": KP[1:]}, "kp: expected"),
+        ({"kp": KP[1:]}, "kp: expected 31 numbers, one for each index, got 30"),
         ({"kd": [-1.0, *KD[1:]]}, r"kd\[\.\.\.\]|kd\[0\]"),
         ({"status_bits": {"32": "hot"}}, "status_bits: expected bits from 0 to 31, got '32'"),
         ({"stiffness": 1}, "unknown key 'stiffness'"),

@@ -20,7 +20,7 @@ BODY = 15  # legs and waist are the indices below in every map that was ever pub
 
 Mode = Literal["ms", "pjs"]
 Gain = Annotated[float, Meta(ge=0, le=10_000)]
-Gains = Annotated[tuple[Gain, ...], Meta(min_length=MOTORS, max_length=MOTORS)]
+Gains = tuple[Gain, ...]
 
 
 class PublishedMap(NamedTuple):
@@ -120,8 +120,8 @@ def wire(config: Config) -> Wiring:
         mode=options.kinematic_mode,
         indices=np.fromiter(taken, np.intp),
         groups=tuple(groups),
-        kp=np.array(options.kp, np.float32),
-        kd=np.array(options.kd, np.float32),
+        kp=_gains(options.kp, f"{place}.kp"),
+        kd=_gains(options.kd, f"{place}.kd"),
         status_bits=_bits(options.status_bits, f"{place}.status_bits"),
     )
 
@@ -163,6 +163,14 @@ def _check_group(at: str, indices: Sequence[int], joints: int, taken: dict[int, 
                 f"{at}[{i}]: expected each index once, got {index} again, which "
                 f"{taken.get(index, 'this group')} has"
             )
+
+
+def _gains(given: Gains, place: str) -> NDArray[np.float32]:
+    if len(given) != MOTORS:
+        raise ConfigError(
+            f"{place}: expected {MOTORS} numbers, one for each index, got {len(given)}"
+        )
+    return np.array(given, np.float32)
 
 
 def _bits(given: dict[str, str], place: str) -> dict[int, str]:
