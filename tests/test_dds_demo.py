@@ -15,8 +15,10 @@ from rt.records import Hold, Phase
 from rt.robots.sim.world import INITIAL_RAD
 from rt.session import Session
 
-ARM_SLEW_DEG, HAND_SLEW_DEG = 5.0, 10.0  # per row: configs/robots/igris_b
-IGRIS_C_SLEW_DEG = 1.0 / 15  # of a tick: configs/robots/igris_c
+ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
+HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
+IGRIS_C = ("--robot", "igris_c", "--set", "params.max_delta_deg=0.1")
+IGRIS_C_SLEW_DEG = 0.1 / 15  # of a tick: less than the policy wants
 SINGLE_PRECISION_DEG = 1e-4  # on the wire
 STRAYED_DEG = 15.0
 
@@ -25,7 +27,8 @@ STRAYED_DEG = 15.0
 def driven(fake: Fake, *arguments: str) -> Iterator[Launched]:
     """A launch against the fake robot."""
     where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
-    with Launched("dds", "--io", "dds", "--yes", *where, *arguments) as run:
+    slew = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
+    with Launched("dds", "--io", "dds", "--yes", *where, *slew, *arguments) as run:
         yield run
 
 
@@ -82,7 +85,7 @@ def test_the_policy_reaches_the_target_over_dds() -> None:
 
 
 def test_igris_c_sways_at_300_hz() -> None:
-    with Fake("igris_c") as fake, driven(fake, "--robot", "igris_c") as run:
+    with Fake("igris_c") as fake, driven(fake, *IGRIS_C) as run:
         ticks = Ticks(run)
         first = ticks.when("a row to be executed", executes)
         ticks.when(
