@@ -399,6 +399,14 @@ def test_a_robot_that_sends_only_what_is_refused_is_told_so(rig: Build) -> None:
     assert "the joints' names are not joint_0" in said
 
 
+def test_a_robot_that_somebody_else_commands_is_refused(rig: Build) -> None:
+    r = rig()
+    with peer(r.domain, "publish", r.topic("target_joints"), 50):
+        until("the other", r.bus.topics)
+        with pytest.raises(RobotError, match=r"target_joints is published on domain \d+: stop the"):
+            r.start()
+
+
 def edit(*path: str, to: object) -> dict[str, Any]:
     """IGRIS_B's topics file with one value changed; `...` takes it away."""
     topics = topics_file()

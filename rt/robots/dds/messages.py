@@ -1,6 +1,7 @@
 """ROS's messages as they are on the wire: XCDR1, final, without keys.
 
 Names of types and fields are ROS's own. Verified byte by byte against rosbags (tests/test_cdr.py).
+cyclonedds reads the annotations and tells others the types; the bytes are `cdr`'s.
 """
 
 from dataclasses import dataclass, field

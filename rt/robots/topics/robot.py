@@ -7,6 +7,7 @@ Guarantees:
 
 Assumptions:
   - One robot has the id. Two that publish on one topic are a fault.
+  - Nobody else commands it. That is looked for once, at the start.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class TopicRobot:
             if time.monotonic() > deadline:
                 raise RobotError(self._what_is_missing())
             time.sleep(POLL_S)
+        self._refuse_another_commander()
 
     def read_state(self) -> State:
         for reading in self._readings:
@@ -119,6 +121,16 @@ class TopicRobot:
                         f"{publishers} publishers on {reading.wire.topic}: two robots with one id?"
                     )
         return self._fault
+
+    def _refuse_another_commander(self) -> None:
+        there = self._bus.topics()
+        for command in self._commands:
+            if command.wire.topic in there:
+                raise RobotError(
+                    f"expected nobody else to command {self._config.robot.name}, but "
+                    f"{command.wire.topic} is published on domain {self._config.run.domain}: "
+                    "stop the other program"
+                )
 
     def _what_is_missing(self) -> str:
         """Which topics did not come, and what there is instead."""
