@@ -12,6 +12,7 @@ import msgspec
 from rt import clock
 from rt.cli import underscored
 from rt.config import Config
+from rt.config.check import session_name_problem
 from rt.config.load import MAX_DOMAIN, load_config
 from rt.config.words import nearest
 from rt.errors import ConfigError
@@ -19,7 +20,7 @@ from rt.launcher import options
 from rt.launcher.console import Console
 from rt.launcher.interrupt import Interrupt
 from rt.robots.fake.faults import FAULTS
-from rt.robots.fake.presence import give_fault
+from rt.robots.fake.presence import fake_name, give_fault
 from rt.robots.fake.report import Report
 from rt.robots.robot import find_backend
 
@@ -90,6 +91,9 @@ def load(arguments: argparse.Namespace) -> Config:
     if arguments.inference_runtime_topics_config is not None:
         words += ["--inference_runtime_topics_config", arguments.inference_runtime_topics_config]
     config = load_config(options.parse(words)).config
+    name = fake_name(robot, config.topics.robot_id, config.run.domain)
+    if session_name_problem(name):
+        raise ConfigError(f"--robot_id: expected a shorter one, got one that makes {name!r}")
     for io in ROBOTS[robot]:
         find_backend(
             msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, io=io))
