@@ -29,7 +29,7 @@ FEATURES = {
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    """300 frames; joints that move far, hardly, and (but for MEAN_STD's sake) not at all."""
+    """300 frames of joints that move far, and hardly."""
     random = np.random.default_rng(0)
     spread = np.array([1.0, 2.0, 0.1, 0.5, 1e-3, 1e-6])
     return {key: random.normal(size=(300, DIMS)) * spread + np.arange(DIMS) for key in FEATURES}
