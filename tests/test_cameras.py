@@ -156,7 +156,8 @@ def test_a_driver_s_stamp_counts_if_it_is_of_our_clock() -> None:
     assert stamp_ns(4_999_970.5, now) == 4_999_970_500_000  # 29.5 ms ago
     assert stamp_ns(4_900_000.0, now) == 4_900_000_000_000  # it waited while we were stopped
     assert stamp_ns(1.79e12, now) == now  # the wall clock
-    assert stamp_ns(0.0, now) == now  # none
+    assert stamp_ns(0.0, 1_000_000_000) == 1_000_000_000  # none, soon after the start
+    assert stamp_ns(now / 1e6 + 1, now) == now  # from the future
 
 
 def test_what_was_granted_is_told_beside_what_was_asked() -> None:
@@ -420,15 +421,20 @@ def show(ring: Ring, t_capture: int) -> None:
 
 
 def test_the_fake_robot_s_view_is_passed_on_as_it_is(
-    session: MakeSession, fake: tuple[Session, Callable[[], Ring]]
+    session: MakeSession,
+    fake: tuple[Session, Callable[[], Ring]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     them, make = fake
     ring = make()
-    show(ring, 1)  # what was there before is not new
+    show(ring, 1)
     upside_down = camera_config("/dev/none", rotate_deg=180, latency_ms=50)
     s = session(upside_down, fake=them.name)
     source = open_source(s.config, CAMERA)
     feed = Fed(s, lambda: source)
+    monkeypatch.setattr("rt.cameras.fake_view.PATIENCE_NS", 0)
+    feed.step()
+    assert s.frames.head == 0  # what a dead one has left is not new
     show(ring, 12345)
     feed.step()
     assert s.frames.read_latest(s.frame) == 0

@@ -78,6 +78,8 @@ def stamp_ns(driver_ms: float, now_ns: int) -> int:
     """When the frame was stamped, ns CLOCK_MONOTONIC: by the driver; `now_ns`, just after it was
     dequeued, if the driver's clock is another."""
     driver_ns = round(driver_ms * 1e6)
+    if driver_ns == 0:  # it does not stamp
+        return now_ns
     return driver_ns if 0 <= now_ns - driver_ns < OLDEST_NS else now_ns
 
 
