@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,11 +26,12 @@ def fresh_robot_id() -> str:
 
 @contextmanager
 def peer(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """`tests/dds_peer.py` as a process beside this one; killed at the end if it still runs."""
+    """`tests/dds_peer.py` as a process beside this one; at the end it leaves in order."""
     program = Path(__file__).with_name("dds_peer.py")
     process = subprocess.Popen([sys.executable, str(program), *map(str, arguments)])
     try:
         yield process
     finally:
-        process.kill()
+        process.terminate()
+        process.send_signal(signal.SIGCONT)  # one that a test has stopped
         process.wait()

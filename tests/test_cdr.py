@@ -102,6 +102,17 @@ def test_a_message_that_is_cut_short_is_refused(message: Any, data: st.DataObjec
         type(message).deserialize(written[:cut])
 
 
+@pytest.mark.parametrize("head", [b"\0\3\0\0", b"\0\7\0\0", b"\1\1\0\0"])
+def test_another_encoding_than_xcdr1_is_refused(head: bytes) -> None:
+    with pytest.raises(ValueError, match="expected XCDR1"):
+        JointState.deserialize(head + JointState().serialize()[4:])
+
+
+def test_the_whole_range_of_a_stamp_is_told_as_it_is_written() -> None:
+    message = JointState(Header(Time(-(2**31), 2**32 - 1)))
+    assert IdlStruct.serialize(message, use_version_2=False) == message.serialize()
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from([JointState, Float32MultiArray]), st.binary(max_size=99))
 def test_no_bytes_do_more_than_raise(kind: type[Any], written: bytes) -> None:

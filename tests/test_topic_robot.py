@@ -338,9 +338,10 @@ def test_a_publisher_that_restarts_is_heard_again(rig: Build) -> None:
         send_fingers()
         return bool(r.robot.read_state().position[0] >= 3.0)
 
-    with peer(r.domain, "publish", r.topic("joint_states"), 100):
+    with peer(r.domain, "publish", r.topic("joint_states"), 100) as first:
         r.start(send_fingers)
         until("messages", counts)
+        first.kill()  # it stays matched for ten seconds
     r.robot._position.fill(np.nan)
     with peer(r.domain, "publish", r.topic("joint_states"), 100):
         until("messages of the second", counts)
@@ -432,7 +433,9 @@ JOINTS_LEFT = ("commands", "joints", "fields", "/observation/joint_pos/left")
         (("topics", "joints", "topic"), "a b", "expected a ROS topic name"),
         ((*JOINTS_LEFT, "attr"), "data", "expected position or velocity or effort of JointState"),
         ((*JOINTS_LEFT, "slice"), [7, 13], "fill its 13 values of position, got 12"),
+        ((*JOINTS_LEFT, "slice"), [3, 9], "slices of position that do not overlap"),
         (("topics", "joints", "names"), ["a", "b"], "within the 2 names"),
+        (("topics", "fingers", "names"), ["a"] * 12, "a Float32MultiArray has no names"),
     ],
 )
 def test_a_topics_file_that_cannot_be_meant_is_refused(

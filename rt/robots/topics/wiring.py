@@ -42,7 +42,7 @@ def command_wires(config: Config) -> tuple[Wire, ...]:
     wires = _wires(config, "commands", config.topics.commands)
     for wire in wires:
         for array in wire.arrays:
-            filled = sum(part.stop - part.start for part, _ in array.parts)
+            filled = len(_indices(array))
             if filled != array.length:
                 raise ConfigError(
                     f"{config.sources.topics}: commands: expected slices of {wire.topic} that "
@@ -80,6 +80,8 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
         name = resolve_topic(topic.topic, config.topics.robot_id, config.topics.namespace)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
+    if topic.names and topic.msg_type != "JointState":
+        raise ConfigError(f"{place}.names: expected none, since a {topic.msg_type} has no names")
     joints = _places_in_vector(config)
     parts: dict[str, list[tuple[slice, slice]]] = {}
     for key, field in topic.fields.items():
@@ -97,11 +99,22 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
         for attr, pairs in parts.items()
     )
     for array in arrays:
-        if any(part.stop > array.length for part, _ in array.parts):
+        indices = _indices(array)
+        if len(set(indices)) < len(indices):
+            raise ConfigError(
+                f"{place}: expected slices of {array.attr} that do not overlap: two joints would "
+                "be one value"
+            )
+        if max(indices) >= array.length:
             raise ConfigError(
                 f"{place}: expected slices within the {array.length} names, got one beyond"
             )
     return Wire(name, topic.msg_type, topic.names, arrays)
+
+
+def _indices(array: Array) -> list[int]:
+    """Which values of the array are joints of the vector."""
+    return [index for part, _ in array.parts for index in range(part.start, part.stop)]
 
 
 def _places_in_vector(config: Config) -> dict[str, slice]:
