@@ -362,6 +362,24 @@ def test_error_bits_are_a_fault_by_name(pair: Pair) -> None:
     pair.heard("no fault", lambda state: not state.fault)
 
 
+def test_a_leg_that_was_moved_away_is_a_fault_and_stays_latched() -> None:
+    pair = Pair(max_following_error_deg=25)
+    moved = pair.q.copy()
+    moved[3] += np.deg2rad(30)
+    moved[20] += np.deg2rad(30)  # an arm is control's to watch
+    pair.robot.publish_action(pair.q[15:])
+    pair.body.next_command()
+    pair.body.say(moved)
+    state = pair.heard("the fault", lambda state: state.fault)
+    assert state.fault == "index 3, which is latched, is 30 deg from where it is held"
+    pair.robot.hold()
+    np.testing.assert_allclose(pair.body.next_command()["motors"]["q"], pair.q, atol=1e-6)
+    moved[3] -= np.deg2rad(6)
+    pair.body.say(moved)
+    pair.heard("it back", lambda state: not state.fault)
+    pair.robot.shutdown()
+
+
 def test_a_message_that_is_not_finite_changes_nothing(pair: Pair) -> None:
     before = pair.heard("a state", lambda state: state.t_capture)
     bad = pair.q + 1

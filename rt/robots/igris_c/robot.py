@@ -59,6 +59,8 @@ class IgrisC:
         self._motors["id"] = np.arange(MOTORS)
         self._motors["kp"], self._motors["kd"] = self._wiring.kp, self._wiring.kd
         self._enabled = False  # the latched joints have their position
+        self._latched = np.setdiff1d(np.arange(MOTORS), self._wiring.indices)
+        self._max_slip = np.deg2rad(config.robot.max_following_error_deg or np.inf)
 
     def start_state_readers(self) -> None:
         subscription = self._bus.subscribe_type(LOW_STATE_TOPIC, LowState)
@@ -83,7 +85,8 @@ class IgrisC:
         reader = self._reader
         reader.update()
         t_capture = max(0, reader.t_published - self._latency_ns)
-        return State(reader.q[self._wiring.indices], t_capture, reader.fault, reader.late)
+        fault = reader.fault or self._slipped()
+        return State(reader.q[self._wiring.indices], t_capture, fault, reader.late)
 
     def publish_action(self, action: Vector) -> None:
         self._enable()
@@ -119,6 +122,17 @@ class IgrisC:
             self.hold()
         finally:
             self._bus.close()
+
+    def _slipped(self) -> str:
+        """Which latched joint was moved away. Control watches only those that it commands."""
+        if not self._enabled or not len(self._latched):
+            return ""
+        slips = np.abs(self._reader.q - self._motors["q"])[self._latched]
+        worst = slips.argmax()
+        if slips[worst] <= self._max_slip:
+            return ""
+        index, slip_deg = self._latched[worst], np.rad2deg(slips[worst])
+        return f"index {index}, which is latched, is {slip_deg:.0f} deg from where it is held"
 
     def _enable(self) -> None:
         """Latch every joint where it was measured last. Raises RobotError without a state."""
