@@ -134,8 +134,9 @@ def test_the_original_topics_file_is_filled_from_the_robots_own_with_a_note(
 def test_a_filled_topic_is_the_given_robots(tmp_path: Path) -> None:
     path = tmp_path / "topics.json"
     path.write_text(ORIGINAL_TOPICS.replace("packy", "rex"))
-    topics = load("--inference_runtime_topics_config", str(path)).config.topics.topics
-    assert topics["fingers"].topic == "/igris_b/rex/finger_state"
+    topics = load("--inference_runtime_topics_config", str(path)).config.topics
+    assert topics.robot_id == "rex"
+    assert topics.topics["fingers"].topic == "/igris_b/{robot_id}/finger_state"
 
 
 def test_filling_keeps_a_given_topic_of_the_same_name(tmp_path: Path) -> None:

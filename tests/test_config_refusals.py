@@ -283,7 +283,7 @@ def test_a_domain_that_dds_has_no_ports_for_is_refused(
 def test_commands_are_taken_from_the_robots_own_file_if_a_file_has_none(tmp_path: Path) -> None:
     path = tmp_path / "older.json"
     content = json.loads((SHIPPED / "robots/igris_b" / FILES["topics"]).read_text())
-    commands = content.pop("commands", {})
+    commands = content.pop("commands")
     path.write_text(json.dumps(content))
     config = load("--inference_runtime_topics_config", str(path)).config
     assert set(config.topics.commands) == set(commands)

@@ -25,6 +25,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy, random_observation
 from rt.infer.process import open_pipeline
 from rt.launcher.run import check_run
+from rt.records import STATUS
 from rt.session import Session, ring_table
 
 STATS = {"mean": [0.0] * 24, "std": [1.0] * 24, "q01": [-1.0] * 24, "q99": [1.0] * 24}
@@ -58,7 +59,7 @@ def opened(policy: Path, *flags: str) -> None:
     """All that the launcher and the inference process check before the robot is connected."""
     config = load("-P", str(policy), "--session", unique_session("policy"), *flags).config
     session = Session(config.run.session)
-    session.create(ring_table(config))
+    session.create(ring_table(config) | {"status.inference": (STATUS, 4)})
     try:
         check_run(config)
         with Status(session, "inference") as status:

@@ -82,8 +82,8 @@ class FleetNetwork(nn.Module):
         self.action_dim = self._episodes * network.action_dim
         self.row_times = network.row_times
         each = stats.action
-        tiled = (np.tile(values, self._episodes) for values in (each.offset, each.scale))
-        self.normalizer = Normalizer(IDENTITY, Affine(*tiled))
+        offset, scale = (np.tile(values, self._episodes) for values in (each.offset, each.scale))
+        self.normalizer = Normalizer(IDENTITY, Affine(offset, scale, each.shift))
 
     def encode(self, observation: dict[str, Tensor]) -> Tensor:
         """(B, …): from what the world shows and the velocities in force."""

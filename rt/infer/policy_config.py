@@ -9,8 +9,8 @@
       num_inference_steps: 5            # every other key is a keyword of the policy's class
     checkpoint_path: checkpoints        # optional folder of <component>.safetensors or .pt
     trained_for: [sim]                  # optional: sim, real or both; absent: anything
-    norm_stats_path: norm_stats.json    # optional
-    norm_stats_mode: quantile           # optional: z-score (default) or quantile
+    norm_stats_path: norm_stats.json    # optional; or LeRobot's stats.json or .safetensors
+    norm_stats_mode: quantile           # optional: z-score (default), quantile or min-max
     delta_actions: true                 # optional: which joints' actions are relative to the state
                                         # at the observation: true, false, or one of them per joint
 

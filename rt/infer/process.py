@@ -20,6 +20,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.pipeline import Pipeline
 from rt.infer.plan import Record
 from rt.infer.policy_config import load_policy_config
+from rt.infer.statistics_check import check_statistics
 from rt.session import Session
 from rt.shm import Ring
 
@@ -62,13 +63,15 @@ def _normalizer(config: Config) -> Normalizer:
     stats = params.norm_stats_file_path or policy.norm_stats_path
     if not stats:
         return replace(Normalizer.identity(), delta=delta)
-    return Normalizer.load(
+    normalizer = Normalizer.load(
         stats,
         params.proprio_state_dim,
         params.action_dim,
         mode=policy.norm_stats_mode,
         delta=delta,
     )
+    check_statistics(normalizer, config, str(stats))
+    return normalizer
 
 
 class TickFeed:
