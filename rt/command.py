@@ -14,6 +14,7 @@ from rt import clock
 from rt.cli import end_with_sentence, pick_session, underscored
 from rt.errors import SessionError
 from rt.records import ORDER_VALID_S, PROMPT_BYTES, Answer, Order, Phase
+from rt.records import text as decoded
 from rt.session import Session
 from rt.shm import Ring
 from rt.shm.buffers import Record
@@ -82,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     with session.reader("tick") as ticks:
         record = ticks.buffer()
         ticks.read_latest(record)
-    print(f"{args.order}: refused, control is in phase {Phase(int(record['phase'])).name}")
+    phase, why = Phase(int(record["phase"])).name, decoded(record["why"])
+    print(f"{args.order}: refused, control is in phase {phase}" + (f": {why}" if why else ""))
     return 1
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 PROMPT_BYTES = 512
+WHY_BYTES = 160
 
 
 class Phase(IntEnum):
@@ -32,6 +33,7 @@ class Phase(IntEnum):
     RUN = 1  # executing chunks
     PAUSED = 2  # holding, on the operator's word
     STOPPED = 3  # holding for good; the loop is about to end
+    WAITING = 4  # a real robot stands still until the operator's `go`
 
 
 class Hold(IntEnum):
@@ -48,7 +50,10 @@ class Hold(IntEnum):
     STOPPED = 8  # the session is ending
     NOT_SENT = 9  # the robot's driver refused the command: it keeps the one before
     OUT_OF_LIMITS = 10  # never commanded yet, and measured outside the position limits
-    NOT_FOLLOWING = 11  # the robot is too far from what it was commanded: blocked, or let go
+    NOT_FOLLOWING = 11  # the robot is too far from what it was commanded: control yields
+    WAITING = 12  # for the operator's `go`
+    WARMUP = 13  # the first `warmup_ticks` rows of an episode are not sent
+    ROBOT_FAULT = 14  # the robot says that something is wrong with it
 
 
 class Order(IntEnum):
@@ -60,7 +65,11 @@ class Order(IntEnum):
     NEXT_EPISODE = 4
     PROMPT = 5
     SUCCESS = 6
+    GO = 7
 
+
+PLANNED_IN = (Phase.RUN, Phase.WAITING)  # what inference computes while waiting is a preview
+UNSEEN = (Hold.NO_STATE, Hold.ROBOT_FAULT)  # the record's state is not of this tick
 
 ORDER_VALID_S = 2.0  # an order that control did not answer within this is void, but for STOP
 
@@ -88,6 +97,7 @@ def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
             ("t_state", "i8"),  # when `state` was measured
             ("phase", "i4"),
             ("hold", "i4"),
+            ("why", f"S{WHY_BYTES}"),  # utf-8; of the hold, in words, where there is more to say
             ("chunk", "i8"),  # ring index of the chunk in use
             ("chunk_first_tick", "i8"),
             ("chunk_first_used_tick", "i8"),  # the tick that first executed a row of it
@@ -98,7 +108,7 @@ def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
             # Counters, since the start.
             ("overruns", "i8"),  # due ticks that were skipped because this loop was late
             ("planning", "i8"),  # due ticks skipped because sequential mode was planning
-            ("holds", "i8"),  # ticks held for any reason but the operator's
+            ("holds", "i8"),  # ticks held, but for the operator and for the warm-up
             ("moves", "i8"),  # ticks spent on the way to the initial pose
             ("not_finite", "i8"),  # ticks whose row was not finite
             ("expired_chunks", "i8"),  # chunks that arrived after their last row was due

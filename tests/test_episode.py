@@ -50,6 +50,7 @@ DONE = {
     Phase.INITIAL_POSE: {Order.PAUSE, Order.STOP},
     Phase.PAUSED: {Order.RESUME, Order.STOP},
     Phase.STOPPED: {Order.STOP},
+    Phase.WAITING: {Order.GO, Order.STOP},
 }
 LEADS_TO = {
     Order.PAUSE: Phase.PAUSED,
@@ -60,8 +61,12 @@ LEADS_TO = {
 
 
 def episode_in(phase: Phase) -> Episode:
-    episode = Episode(length_ticks=0, settle_ticks=0)
-    if phase is not Phase.INITIAL_POSE:
+    episode = Episode(length_ticks=0, settle_ticks=0, gated=phase is Phase.WAITING)
+    if phase is Phase.WAITING:
+        assert episode.phase is phase, "a gated episode begins there"
+        episode.phase = Phase.RUN
+        episode.yielded(11)
+    elif phase is not Phase.INITIAL_POSE:
         episode.begin(10, 1000)
     if phase is Phase.PAUSED:
         episode.obey(Order.PAUSE, b"", 11)
@@ -119,7 +124,7 @@ def test_the_initial_pose_is_reached_under_its_speed_and_then_settled(
     assert np.abs(np.diff(commands, axis=0)).max() <= step * (1 + 1e-12)
     arrived = next(i for i, r in enumerate(moves) if (r["command"] == goal).all())
     assert arrived + 1 == np.ceil(0.15 / step), "no slower than its speed"
-    assert int(begun["tick"]) - int(moves[arrived]["tick"]) == SETTLE_TICKS
+    assert int(begun["tick"]) - int(moves[arrived]["tick"]) == 1 + SETTLE_TICKS
     assert begun["moves"] == len(moves)
     assert run.robot.prepared == 1
 

@@ -3,6 +3,8 @@
 INITIAL_POSE ──arrived, settled──▶ RUN ──success, time out, next_episode──▶ INITIAL_POSE
      ▲ └──────────── pause ⇄ resume: PAUSED ───────────┘ │
      └────────────────────────────────────────────────────┘   stop: STOPPED, from anywhere
+
+A gated run begins in WAITING, and comes back there when its robot did not follow; `go` leads on.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ class Episode:
     Guarantees:
       - `number` is raised when an episode begins, after the motion to the initial pose, so that
         whatever was computed for the episode before can be told apart.
-      - `valid_from` is the tick from which observations count: the episode's first tick, or the
-        tick after a pause.
+      - `valid_from` is the tick from which observations count: the episode's first tick after its
+        warm-up, or the tick after whatever interrupted it.
     """
 
-    def __init__(self, length_ticks: int, settle_ticks: int) -> None:
-        """`length_ticks` 0: an episode has no end. `settle_ticks` at the initial pose before it."""
-        self.phase = Phase.INITIAL_POSE
+    def __init__(
+        self, length_ticks: int, settle_ticks: int, *, warmup_ticks: int = 0, gated: bool = False
+    ) -> None:
+        """`length_ticks` 0: an episode has no end. `settle_ticks` at the initial pose before it,
+        `warmup_ticks` of it are not executed. `gated`: nothing moves before `go`."""
+        self.phase = Phase.WAITING if gated else Phase.INITIAL_POSE
         self.number = 0
         self.valid_from = 0
         self.t_start = 0  # ns
@@ -34,20 +39,23 @@ class Episode:
         self._settle = settle_ticks
         self._began_tick = 0
         self._arrived_tick = -1
-        self._paused_phase = Phase.RUN
-        self._paused_tick = 0
+        self._warmup = warmup_ticks
+        self._gated = gated
+        self._interrupted_phase = Phase.INITIAL_POSE
+        self._interrupted_tick = 0
 
     def obey(self, order: Order, text: bytes, k: int) -> Answer:
         """Take one order from the operator at tick `k`."""
         if order is Order.STOP:
             self.phase = Phase.STOPPED
         elif order is Order.PAUSE and self.phase in (Phase.RUN, Phase.INITIAL_POSE):
-            self._paused_phase, self.phase = self.phase, Phase.PAUSED
-            self._paused_tick = k
-        elif order is Order.RESUME and self.phase is Phase.PAUSED:
-            self.phase = self._paused_phase
-            self.valid_from = k
-            self._began_tick += k - self._paused_tick  # a pause costs the episode no time
+            self._interrupt(Phase.PAUSED, k)
+        elif (order is Order.RESUME and self.phase is Phase.PAUSED) or (
+            order is Order.GO and self.phase is Phase.WAITING
+        ):
+            self.phase = self._interrupted_phase
+            self._began_tick += k - self._interrupted_tick  # which costs the episode no time
+            self.start_afresh(k)
         elif order is Order.SUCCESS and self.phase is Phase.RUN:
             self.end(success=True)
         elif order is Order.NEXT_EPISODE and self.phase is Phase.RUN:
@@ -64,6 +72,23 @@ class Episode:
             succeeded or (self._length and k - self._began_tick >= self._length)
         ):
             self.end(success=succeeded)
+
+    def warming_up(self, k: int) -> bool:
+        """Whether tick `k` is one of the episode's first, which are not executed."""
+        return k < self._began_tick + self._warmup
+
+    def start_afresh(self, k: int) -> None:
+        """What was observed before tick `k`, or during the warm-up, is void."""
+        self.valid_from = max(k, self._began_tick + self._warmup)
+
+    def yielded(self, k: int) -> None:
+        """The robot did not follow: a gated run waits for another `go`."""
+        if self._gated and self.phase in (Phase.RUN, Phase.INITIAL_POSE):
+            self._interrupt(Phase.WAITING, k)
+
+    def _interrupt(self, phase: Phase, k: int) -> None:
+        self._interrupted_phase, self.phase = self.phase, phase
+        self._interrupted_tick = k
 
     def end(self, *, success: bool) -> None:
         """Leave the episode; back to the initial pose."""
@@ -91,4 +116,4 @@ class Episode:
         self.success = False
         self.t_start = now_ns
         self._began_tick = k
-        self.valid_from = k
+        self.start_afresh(k)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from rt import child
+from rt import child, clock
 from rt.child import Status
 from rt.config import Config
 from rt.control import realtime
@@ -22,6 +22,8 @@ from rt.control.ticker import Ticker
 from rt.records import Phase
 from rt.robots.robot import Robot, open_robot
 from rt.session import Lock, Session, robot_lock
+
+BRAKE_NS = 1_000_000_000  # at most, at the end of a run
 
 
 def open_loop(config: Config, session: Session) -> ControlLoop:
@@ -46,11 +48,15 @@ def started(robot: Robot) -> Iterator[None]:
 
 
 def hold_at_last(loop: ControlLoop, ticker: Ticker) -> None:
-    """One last tick, which holds."""
+    """One last tick, which holds; more of them while the robot brakes."""
     loop.stopping = True
-    tick = ticker.wait()
-    if tick is not None:
-        loop.tick(tick, skipped=ticker.skipped)
+    end_ns = clock.now_ns() + BRAKE_NS
+    while True:
+        tick = ticker.wait()
+        if tick is not None:
+            loop.tick(tick, skipped=ticker.skipped)
+        if loop.at_rest or clock.now_ns() > end_ns:
+            return
 
 
 class Terminated(BaseException):

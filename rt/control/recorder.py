@@ -6,10 +6,11 @@ from rt import clock
 from rt.control.episode import Episode
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
-from rt.records import Answer, Hold
+from rt.records import WHY_BYTES, Answer, Hold
 from rt.shm import Ring
 
-ORDERED = (Hold.PAUSED, Hold.STOPPED)  # what an operator wanted is not counted as a hold
+# What an operator or a configuration wanted is not counted as a hold.
+WANTED = (Hold.PAUSED, Hold.STOPPED, Hold.WAITING, Hold.WARMUP)
 
 
 class Recorder:
@@ -27,6 +28,8 @@ class Recorder:
         self.limited = 0  # joints that a limit changed in this tick
         self.robot_faults = 0
         self._overruns = self._planning = self._holds = self._moves = self._not_finite = 0
+        self.why = ""  # of this tick's hold, in words, where there is more to say
+        self._why = ""  # in the record
         self._ticks = ticks
 
     def skip(self, skipped: int, *, planned: bool) -> None:
@@ -36,13 +39,24 @@ class Recorder:
         else:
             self._overruns += skipped
 
+    def count_fault(self, error: Exception) -> None:
+        """The robot's driver raised."""
+        self.robot_faults += 1
+        self.why = f"{type(error).__name__}: {error}"
+
+    def _explain(self, hold: Hold) -> None:
+        why = self.why if hold is not Hold.NONE else ""
+        if why != self._why:  # encoded when it changes
+            self._why = why
+            self.record["why"] = why.encode(errors="replace")[:WHY_BYTES]
+
     def publish(
         self, tick: Tick, hold: Hold, executing: bool, episode: Episode, swap: Swap
     ) -> None:
         """Count this tick and write its record. `executing`: a row of the chunk was sent."""
         if hold is Hold.NONE and not executing:
             self._moves += 1
-        elif hold is not Hold.NONE and hold not in ORDERED:
+        elif hold is not Hold.NONE and hold not in WANTED:
             self._holds += 1
             self._not_finite += hold is Hold.NOT_FINITE
         record = self.record
@@ -53,6 +67,7 @@ class Recorder:
         record["t_state"] = self.t_state
         record["phase"] = episode.phase
         record["hold"] = hold
+        self._explain(hold)
         record["chunk"] = swap.index
         record["chunk_first_tick"] = swap.first_tick
         record["chunk_first_used_tick"] = swap.first_used_tick

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from rt.arrays import Chunk
 from rt.config import RuntimeParams
 from rt.infer.plan import Plan, Record, leftover
-from rt.records import Hold, Phase
+from rt.records import PLANNED_IN, UNSEEN, Hold
 
 REMEMBERED = 4  # published chunks that may still be in use
 
@@ -65,7 +65,7 @@ class Asynchronous:
 
     def due(self, record: Record) -> bool:
         """Whether the next inference is to start from this record."""
-        if int(record["phase"]) != Phase.RUN or int(record["hold"]) == Hold.NO_STATE:
+        if int(record["phase"]) not in PLANNED_IN or int(record["hold"]) in UNSEEN:
             return False
         tick, newest = int(record["tick"]), self._newest
         if newest is None or newest.obs_tick < int(record["valid_from_tick"]):

@@ -9,7 +9,9 @@ from __future__ import annotations
 from rt.arrays import Chunk
 from rt.config import RuntimeParams
 from rt.infer.plan import Plan, Record
-from rt.records import Hold, Phase
+from rt.records import PLANNED_IN, UNSEEN, Hold
+
+STEADY = (Hold.NONE, Hold.WAITING, Hold.WARMUP)  # rows pass, or would, one after the other
 
 
 class Sequential:
@@ -26,12 +28,12 @@ class Sequential:
 
     def due(self, record: Record) -> bool:
         """After `policy_update_period` rows, or at once when nothing is being executed."""
-        if int(record["phase"]) != Phase.RUN or int(record["hold"]) == Hold.NO_STATE:
+        if int(record["phase"]) not in PLANNED_IN or int(record["hold"]) in UNSEEN:
             return False
         tick = int(record["tick"])
         if tick < self._first_tick:
             return False  # the newest chunk is still to come
-        return int(record["hold"]) != Hold.NONE or tick >= self._next_tick
+        return int(record["hold"]) not in STEADY or tick >= self._next_tick
 
     def plan(self, record: Record) -> Plan:
         """Always cold: the chunk starts at the first tick after it is ready."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rt.launcher.console import Console, status_line, summary
+from rt.launcher.preview import Preview
 from rt.launcher.supervisor import Supervisor
 from rt.records import text
 from rt.snapshot import Snapshots
@@ -26,6 +27,7 @@ class Board:
         self._inference = supervisor.session.reader("status.inference")
         self._status = self._inference.buffer()
         self._statistics = TickStatistics(self._ticks)
+        self._preview = Preview(supervisor.config)
         self._looks = 0
         duration = supervisor.config.run.duration_s
         self._end = time.monotonic() + duration if duration is not None else None
@@ -44,6 +46,8 @@ class Board:
         chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
         self._inference.read_latest(self._status)
         dropped, why = int(self._status["dropped"]), text(self._status["detail"])
+        for line in self._preview.lines(self._statistics.last, chunk):
+            self._console.say(line)
         line = status_line(self._statistics, chunk, dropped, why)
         self._console.show(line, time.monotonic())
 

@@ -64,13 +64,15 @@ def progress(name: str, state: str, share: float, detail: str) -> str:
 def status_line(statistics: TickStatistics, chunk: Any, dropped: int, why: str) -> str:
     """Tick rate, p99 wake error, overruns, holds, chunk id, delay d, leftover.
 
-    why: what inference waits for, or what was wrong with its last chunk; told while control holds.
+    why: what inference waits for, or what was wrong with its last chunk; told while control holds
+    and has nothing to say of that itself.
     """
     record = statistics.last
     if record is None:
         return "waiting for the first tick"
     phase, hold = Phase(int(record["phase"])), Hold(int(record["hold"]))
     what = phase.name.lower() if not hold else f"hold {hold.name.lower()}"
+    why = text(record["why"]) or why
     if hold and why:
         what += f": {why}"
     parts = [

@@ -62,6 +62,7 @@ class SimulatedRun:
         self.config = config
         self.clock = clock or FakeClock()
         self.robot = robot or FakeRobot([0.0] * joints, clock=self.clock)
+        self.robot.initial = config.initial_rad
         self.policy: Any = policy or ScriptedPolicy(action_chunk_size=horizon, action_dim=joints)
         self.ticks: list[Record] = []  # every tick record
         self.looked: list[Record] = []  # those that inference looked at

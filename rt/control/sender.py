@@ -1,0 +1,86 @@
+"""What goes to the robot: the limited command, or a hold.
+
+Guarantees:
+  - Every command sent is finite and within the limits, relative to the last one really sent
+    (before that: to the measured pose).
+  - A robot that was never commanded is left as it is; in a dry run every robot is.
+  - A hold that finds the robot moving under an acceleration bound brakes first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt.arrays import Vector
+from rt.config import Config
+from rt.control.limits import Limits
+from rt.control.recorder import Recorder
+from rt.records import Hold
+from rt.robots.robot import Robot
+
+
+class Sender:
+    """The robot's last command, and the only way to a next one."""
+
+    def __init__(self, config: Config, robot: Robot, recorder: Recorder) -> None:
+        # The record's own fields: what is written to them is published.
+        self.target: Vector = recorder.record["target"]
+        self.command: Vector = recorder.record["command"]
+        self.last = np.empty_like(self.target)  # the command really sent last, else the pose
+        self.sent = False  # whether anything was
+        self.limits = Limits(
+            config.lower_rad,
+            config.upper_rad,
+            config.max_delta_rad_per_tick,
+            config.max_acceleration_rad_per_tick2,
+        )
+        self._robot = robot
+        self._recorder = recorder
+        self._dry_run = config.run.dry_run
+        for unknown in (self.target, self.command, self.last):
+            unknown.fill(np.nan)
+
+    def move(self, *, speed: Vector | None = None) -> Hold:
+        """Send `target`, limited; `speed` (A,) rad per tick is a tighter slew limit.
+
+        NONE, or NOT_SENT when the driver refused.
+        """
+        self._recorder.limited = self.limits.apply(self.target, self.last, self.command, speed)
+        if self._dry_run or self._send():
+            return Hold.NONE
+        self.target[:] = self.command
+        return Hold.NOT_SENT
+
+    def hold(self, pose: Vector | None = None) -> None:
+        """Stay at the last command; `pose` (A,) rad: go there and stay."""
+        self._recorder.limited = 0
+        if pose is not None or self.limits.moving:
+            self.limits.apply(self.last if pose is None else pose, self.last, self.command)
+        else:
+            self.command[:] = self.last
+        if self.sent and not self._dry_run:
+            if (self.command != self.last).any():
+                self._send()
+            else:
+                self._hold()
+        self.target[:] = self.command
+
+    def _send(self) -> bool:
+        try:
+            self._robot.publish_action(self.command)
+        except Exception as error:  # a driver's fault, whatever it is, must not end the loop
+            self._recorder.count_fault(error)
+            self.command[:] = self.last
+            self.limits.not_sent()
+            return False
+        self.limits.sent(self.command, self.last)
+        self.last[:] = self.command
+        self.sent = True
+        return True
+
+    def _hold(self) -> None:
+        try:
+            self._robot.hold()
+        except Exception as error:
+            self._recorder.count_fault(error)
+        self.limits.not_sent()
