@@ -30,6 +30,8 @@ from rt.robots.robot import Robot, State, resolve
 Open = Callable[..., Rig]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 READS = 200
+LAIN_S = 0.2
+OLD_NS = 200_000_000
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,7 @@ def test_the_state_is_the_newest_in_the_robots_order_and_as_old_as_it_is(rig: Op
     there = rig(state_latency_ms=40)
     robot = started(there)
     assert is_at(there, 1)(robot.read_state())
-    pile = there.published + 50
-    there.until("the old ones to pile up", lambda: there.published >= pile)
+    there.wait_for_more(40)  # which nobody reads
     told = clock.now_ns()
     there.tell(position=pose(there, 2).tolist())
     for _ in range(20):  # far fewer than there are messages
@@ -105,12 +106,26 @@ def test_the_state_is_the_newest_in_the_robots_order_and_as_old_as_it_is(rig: Op
     robot.shutdown()
 
 
+def test_a_message_that_lay_about_is_as_old_as_it_is(rig: Open) -> None:
+    there = rig()
+    robot = started(there)
+    now_and_then(there, robot, 20)
+    there.wait_for_more(10)  # which nobody reads
+    t_stopped = there.stop_robot()
+    time.sleep(LAIN_S)
+    state = robot.read_state()
+    assert t_stopped - LAIN_S * 1e9 < state.t_capture < t_stopped + LAIN_S / 2 * 1e9
+    robot.shutdown()
+
+
 def test_an_action_arrives_in_the_robots_order_to_the_bit_and_is_held(rig: Open) -> None:
     there = rig()
     robot = started(there)
     there.until("the robot to hear", lambda: there.matched)
     for _ in range(3):
-        robot.hold()  # nothing was commanded yet
+        robot.hold()
+    there.wait_for_more(10)  # and it would have heard
+    assert there.commands == []  # what was never commanded is not held
     for number in (3, 4):
         action = pose(there, number)
         robot.publish_action(action)
@@ -130,15 +145,13 @@ def test_a_robot_that_dies_is_missed_and_may_come_back(rig: Open) -> None:
     there = rig()
     robot = started(there)
     there.kill_robot()
-    there.read_until("the last message", robot, lambda state: state.t_capture)
-    robot.read_state()
-    t_last = robot.read_state().t_capture
+    old = there.read_until("a state of old", robot, lambda s: clock.now_ns() - s.t_capture > OLD_NS)
     waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
     for _ in range(READS):
         state = robot.read_state()
         robot.hold()
     assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - waits < READS / 4  # no read waits
-    assert state.t_capture == t_last
+    assert state.t_capture == old.t_capture
     assert state.late
     t_back = clock.now_ns()
     there.start_robot(pose(there, 5))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -179,6 +180,14 @@ class Rig:
             self._side.stdout.close()
         self._side, self._said = None, b""
 
+    def stop_robot(self) -> int:
+        """Let it freeze. Returns a time after which it has published nothing."""
+        assert self._side
+        self._side.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self._side.pid}/stat")
+        until("the robot to freeze", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        return clock.now_ns()
+
     def tell(self, **what: Any) -> None:
         """Tell the robot where to be, or to follow."""
         assert self._side
@@ -207,6 +216,12 @@ class Rig:
             return true()
 
         until(f"{self.case.name}: {what}", look)
+
+    def wait_for_more(self, messages: int) -> None:
+        """Return once the robot has published so many more."""
+        self.listen()
+        enough = self.published + messages
+        self.until(f"{messages} more messages", lambda: self.published >= enough)
 
     def read_until(self, what: str, robot: Robot, true: Callable[[State], object]) -> State:
         """The first state of which `true` holds."""

@@ -56,7 +56,6 @@ found["tasks_ticked"] = tasks()
 found["python_threads"] = python_threads
 found["shm"] = sorted(in_shm())
 robot.shutdown()
-del robot
 found["tasks_after"] = tasks()
 found["files_after"] = files()
 found["modules"] = sorted({name.partition(".")[0] for name in sys.modules})

@@ -2,7 +2,7 @@
 
 Publishes its position 200 times a second, once it was told one. Standard input tells it, in lines
 of JSON: `{"position": [...]}`, or `{"follow": true}` to be where it is commanded. Standard output
-tells `{"matched": true}` when whoever commands it is there, `{"published": n}` every 50 times, and
+tells `{"matched": true}` when whoever commands it is there, `{"published": n}` every ten times, and
 each message that came: `{"command": [...]}`, where a joint that was never commanded is null.
 """
 
@@ -158,10 +158,12 @@ class Udp:
     def obey(self, target: Vector) -> Iterator[None]:
         while True:
             try:
-                target[:] = struct.unpack("<7d", self._socket.recv(1024))
+                datagram = self._socket.recv(1024)
             except BlockingIOError:
                 return
-            yield
+            if len(datagram) == 56:  # DDS's search for peers comes to any port
+                target[:] = struct.unpack("<7d", datagram)
+                yield
 
 
 KINDS = {"rings": Rings, "topics": Topics, "igris_c": IgrisC, "udp": Udp}
@@ -191,7 +193,7 @@ def main(kind: str, spec: dict[str, Any]) -> None:
                 position = np.where(np.isnan(target), position, target)
             wire.publish(position)
             published += 1
-            if published % 50 == 0:
+            if published % 10 == 0:
                 say({"published": published})
 
 
