@@ -109,7 +109,7 @@ def find_backend(config: Config) -> Backend:
     if io not in backends:
         raise RobotError(
             f"robot {config.robot.name!r} has no backend for --io {io}: "
-            f"expected one of {', '.join(sorted(backends)) or 'none'}"
+            f"expected --io {' or --io '.join(sorted(backends))}"
         )
     backend = backends[io]
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
