@@ -434,7 +434,7 @@ JOINTS_LEFT = ("commands", "joints", "fields", "/observation/joint_pos/left")
         ((*JOINTS_LEFT, "attr"), "data", "expected position or velocity or effort of JointState"),
         ((*JOINTS_LEFT, "slice"), [7, 13], "fill its 13 values of position, got 12"),
         ((*JOINTS_LEFT, "slice"), [3, 9], "slices of position that do not overlap"),
-        (("topics", "joints", "names"), ["a", "b"], "within the 2 names"),
+        (("topics", "joints", "names"), ["a"] * 11, "within the 11 names"),
         (("topics", "fingers", "names"), ["a"] * 12, "a Float32MultiArray has no names"),
     ],
 )

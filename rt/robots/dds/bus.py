@@ -19,7 +19,7 @@ import re
 from typing import Any
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
-from cyclonedds.core import DDSException, InstanceState, Policy, Qos
+from cyclonedds.core import DDSException, Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.idl import IdlStruct
 from cyclonedds.internal import InvalidSample
@@ -101,8 +101,7 @@ class DdsBus:
         return dict(
             _in_ros_names(writer.topic_name, writer.type_name)
             for writer in reader.read(MANY)
-            if writer.sample_info.instance_state == InstanceState.Alive
-            and writer.participant_key != self._participant.guid
+            if writer.participant_key != self._participant.guid
         )
 
     def close(self) -> None:

