@@ -61,7 +61,7 @@ class FakeRobot:
         self, position: Iterable[float], *, clock: FakeClock | None = None, share: float = 1.0
     ) -> None:
         """`position` (A,) rad at the start. At each read the joints have gone `share` of their
-        way to the last command: 1 tracks perfectly, less lags."""
+        way to the last command: 1 tracks perfectly, less lags, 0 is blocked."""
         self.position = np.array(list(position), np.float64)
         self.sent: list[Sent] = []  # every command
         self.tick = -1  # whoever runs the robot may say which it is
@@ -70,10 +70,11 @@ class FakeRobot:
         self.success = False
         self.prepared = 0  # episodes
         self.initial = np.full(len(self.position), np.nan)  # where episodes begin
+        self.fault = ""  # what it says is wrong with it
+        self.share = share
         self.started = False
         self._reported = self.position.copy()
         self._clock = clock or FakeClock()
-        self._share = share
         self._t_state = 0
 
     def start_state_readers(self) -> None:
@@ -89,9 +90,9 @@ class FakeRobot:
         if self.reading == "fresh":
             self._t_state = self._clock.now_ns()
             if self.sent:
-                self.position += self._share * (self.sent[-1].command - self.position)
+                self.position += self.share * (self.sent[-1].command - self.position)
         self._reported[:] = self.position
-        return State(self._reported, self._t_state, late="the fake robot's state")
+        return State(self._reported, self._t_state, self.fault, "the fake robot's state")
 
     def publish_action(self, action: Vector) -> None:
         self._may_raise("publish_action")
