@@ -8,27 +8,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from launched import Launched, until
+from launched import Launched, run_module, until
 from playing import Fake
 
-from rt.records import Hold, Phase
+from rt import clock
+from rt.records import Hold, Phase, text
 from rt.robots.sim.world import INITIAL_RAD
 from rt.session import Session
 
 ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
 HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
-IGRIS_C = ("--robot", "igris_c", "--set", "params.max_delta_deg=0.1")
+IGRIS_C = (
+    *("--robot", "igris_c"),
+    *("--set", "params.max_delta_deg=0.1", "--set", "params.warmup_ticks=0"),
+)
 IGRIS_C_SLEW_DEG = 0.1 / 15  # of a tick: less than the policy wants
 SINGLE_PRECISION_DEG = 1e-4  # on the wire
+TIGHTLY_FOLLOWED = ("--set", "robot.max_following_error_deg=12")
 STRAYED_DEG = 15.0
 
 
 @contextmanager
-def driven(fake: Fake, *arguments: str) -> Iterator[Launched]:
-    """A launch against the fake robot."""
+def driven(fake: Fake, *arguments: str, gated: bool = False) -> Iterator[Launched]:
+    """A launch against the fake robot; `gated`: it waits for the operator."""
     where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
     slew = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
-    with Launched("dds", "--io", "dds", "--yes", *where, *slew, *arguments) as run:
+    yes = () if gated else ("--yes",)
+    with Launched("dds", "--io", "dds", *yes, *where, *slew, *arguments) as run:
         yield run
 
 
@@ -36,7 +42,7 @@ class Ticks:
     """The newest tick of a launch."""
 
     def __init__(self, run: Launched) -> None:
-        run.when_chunks(1)
+        run.when("a tick", lambda s: s["tick_stats"]["count"] > 0)
         self._run = run
         self._ring = Session(run.session).reader("tick")
         self._record = self._ring.buffer()
@@ -107,9 +113,38 @@ def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jum
         no_step_was_too_large(fake)
         fake.kill()
         lost = ticks.when("control to hold", lambda tick: int(tick["hold"]) == Hold.NO_STATE)
+        assert f"/igris_b/{fake.robot_id}/" in text(lost["why"])
         fake.start()
         ticks.when("control to go on", lambda tick: executes(tick) and tick["tick"] > lost["tick"])
         fake.when("the target to be reached", lambda report: report.reached >= 1)
         no_step_was_too_large(fake)
         assert run.stop() == 0
         run.nothing_left()
+
+
+def test_nothing_is_commanded_before_go_nor_after_the_robot_was_blocked() -> None:
+    with Fake() as fake, driven(fake, *TIGHTLY_FOLLOWED, gated=True) as run:
+        until("the preview", lambda: "rt.command go" in run.output)
+        ticks = Ticks(run)
+        fake.settle()
+        assert fake.report.commands == 0
+        said = clock.now_ns()
+        go(run)
+        ticks.when("a row to be executed", executes)
+        fake.settle()
+        assert fake.stream("target_joints").t_first > said
+
+        fake.fault("block 2")
+        trip = ticks.when("the guard", lambda tick: int(tick["hold"]) == Hold.NOT_FOLLOWING)
+        assert "deg from its command" in text(trip["why"])
+        fake.when("the release", lambda report: not report.faults)
+        ticks.when("control to wait", lambda tick: int(tick["phase"]) == Phase.WAITING)
+        go(run)
+        ticks.when("a row to be executed", executes)
+        assert run.stop() == 0
+        fake.settle()
+        no_step_was_too_large(fake)
+
+
+def go(run: Launched) -> None:
+    assert run_module("rt.command", "go", "--session", run.session).returncode == 0

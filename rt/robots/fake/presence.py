@@ -48,7 +48,8 @@ def fake_name(robot: str, robot_id: str, domain: int) -> str:
 def find_fake(robot: str, robot_id: str, domain: int) -> Presence | None:
     """The fake that plays this robot with this id in this DDS domain, if one lives."""
     name = fake_name(robot, robot_id, domain)
-    if holder(name, "supervisor") is None:
+    pid = holder(name, "supervisor")
+    if pid is None:
         return None
     try:
         with Session(name).reader("fake") as ring:
@@ -57,7 +58,8 @@ def find_fake(robot: str, robot_id: str, domain: int) -> Presence | None:
                 return None  # it is only starting
     except SegmentMissingError:
         return None
-    return msgspec.json.decode(record["json"].item(), type=Presence)
+    presence = msgspec.json.decode(record["json"].item(), type=Presence)
+    return presence if presence.pid == pid else None  # else it is a dead one's, and not yet ours
 
 
 def give_fault(robot: str, robot_id: str, domain: int, text: str) -> None:
