@@ -4,9 +4,8 @@ Read in OpenCV's cap_v4l.cpp, since none of it is documented:
 - The pixel format comes first: size and rate are negotiated for the format in force. Each of these
   settings may be refused in silence, so all are read back.
 - A frame is the driver's from VIDIOC_QBUF to VIDIOC_DQBUF. `grab` dequeues, `retrieve` decodes and
-  queues the buffer again. With one buffer the camera has nowhere to put the frame that comes while
-  the last one is decoded, and every second frame is lost; with more than two they grow old in the
-  queue.
+  queues the buffer again. With one buffer the camera has nowhere to put what it films while the
+  last frame is decoded; with more than two, frames grow old in the queue where decoding is slow.
 - `grab` waits OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT seconds, by default 10, for a camera that stalls;
   of one that is unplugged it fails at once (ENODEV).
 - After a failed `grab`, `retrieve` reads a buffer that is not there.
