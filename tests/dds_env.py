@@ -5,18 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _count = itertools.count()
 
 
 def fresh_domain() -> int:
-    """A DDS domain; 0 is left to real robots."""
-    return 1 + (os.getpid() * 7 + next(_count)) % 230
+    """A DDS domain that nobody on this machine is in; 0 is left to real robots."""
+    while True:
+        domain = 1 + (os.getpid() * 7 + next(_count)) % 230
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port, suppress(OSError):
+            port.bind(("127.0.0.1", 7410 + 250 * domain))  # its first participant's
+            return domain
 
 
 def fresh_robot_id() -> str:

@@ -97,8 +97,20 @@ class Body:
         topic = Topic(self._participant, LOW_CMD_TOPIC, LowCmd)
         self._reader = DataReader(self._participant, topic, KEEP_ALL)
 
-    def writer(self, kind: type = LowState, topic: str = LOW_STATE_TOPIC) -> DataWriter[Any]:
-        return DataWriter(self._participant, Topic(self._participant, topic, kind), KEEP_ALL)
+    def writer(
+        self, kind: type = LowState, topic: str = LOW_STATE_TOPIC, qos: Qos = KEEP_ALL
+    ) -> DataWriter[Any]:
+        return DataWriter(self._participant, Topic(self._participant, topic, kind), qos)
+
+    def best_effort(self) -> None:
+        """Publish on as the driver of another robot might."""
+        del self._writer
+        self._writer = self.writer(
+            qos=Qos(
+                Policy.Reliability.BestEffort,
+                Policy.DataRepresentation(use_cdrv0_representation=True),
+            )
+        )
 
     def say(self, q: Vector | None = None, *, tick: int | None = None) -> None:
         """Publish a state, one tick later. Motors are 0.5 rad ahead of joints."""
@@ -439,6 +451,16 @@ def test_a_state_that_never_comes_is_named_with_what_is_there() -> None:
     assert f"no state from IGRIS_C within 0.5 s on domain {domain}" in sentence
     assert "rt/lowstate (igris_c::msg::dds::LowState), which nobody publishes" in sentence
     assert sentence.endswith("Published there: nothing")
+
+
+def test_a_best_effort_publisher_is_heard_as_well(pair: Pair) -> None:
+    pair.body.best_effort()
+
+    def came(state: State) -> bool:
+        pair.body.say(np.full(MOTORS, 0.7))
+        return bool((state.position == np.float32(0.7)).all())
+
+    pair.heard("a state that was sent best-effort", came)
 
 
 def test_a_state_of_another_type_is_named() -> None:

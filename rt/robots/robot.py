@@ -93,8 +93,9 @@ class Backend(msgspec.Struct, frozen=True):
     check: str = ""  # "module:function", called as function(config): raises ConfigError
     processes: dict[str, str] = {}  # name → module run beside control, e.g. the simulator
     rings: str = ""  # "module:function", called as function(config) → name → (dtype, slots)
-    extra: str = ""  # the extra that installs `packages`
     packages: tuple[str, ...] = ()  # what it imports beyond this package's own dependencies
+    extra: str = ""  # the extra of ours that installs them
+    remedy: str = ""  # how else to get them
 
 
 def find_backend(config: Config) -> Backend:
@@ -114,9 +115,8 @@ def find_backend(config: Config) -> Backend:
     backend = backends[io]
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
     if missing:
-        remedy = f"in the project's folder, pip install -e '.[{backend.extra}]'"
-        if not backend.extra:
-            remedy = "install it, or choose another --io"
+        ours = f"in the project's folder, pip install -e '.[{backend.extra}]'"
+        remedy = ours if backend.extra else backend.remedy or "install it"
         raise MissingPackageError(f"--io {io} needs {' and '.join(missing)}: {remedy}")
     return backend
 

@@ -56,6 +56,12 @@ QOS = Qos(
     Policy.WriterDataLifecycle(autodispose=False),
     Policy.DataRepresentation(use_cdrv0_representation=True),
 )
+HEARS_ALL = Qos(
+    Policy.Reliability.BestEffort,
+    Policy.Durability.Volatile,
+    Policy.History.KeepLast(1),
+    Policy.DataRepresentation(use_cdrv0_representation=True),
+)
 MANY = 10_000  # more endpoints than a domain has
 
 
@@ -82,9 +88,15 @@ class DdsBus:
         full_type_name(msg_type)
         return self.advertise_type(f"rt{topic}", IDL_TYPES[msg_type])
 
-    def subscribe_type(self, topic: str, idl_type: type[IdlStruct]) -> DdsSubscription:
-        """Listen to a topic that need not be ROS's, by its name on the wire."""
-        return DdsSubscription(DataReader(self._participant, self._topic(topic, idl_type), QOS))
+    def subscribe_type(
+        self, topic: str, idl_type: type[IdlStruct], *, reliable: bool = True
+    ) -> DdsSubscription:
+        """Listen to a topic that need not be ROS's, by its name on the wire.
+
+        Not `reliable`: a best-effort publisher is heard too, and a lost message not sent again.
+        """
+        qos = QOS if reliable else HEARS_ALL
+        return DdsSubscription(DataReader(self._participant, self._topic(topic, idl_type), qos))
 
     def advertise_type(self, topic: str, idl_type: type[IdlStruct]) -> DdsPublisher:
         """Be ready to publish on a topic that need not be ROS's, by its name on the wire."""

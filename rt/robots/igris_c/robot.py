@@ -63,7 +63,8 @@ class IgrisC:
         self._max_slip = np.deg2rad(config.robot.max_following_error_deg or np.inf)
 
     def start_state_readers(self) -> None:
-        subscription = self._bus.subscribe_type(LOW_STATE_TOPIC, LowState)
+        # Nobody says how the robot publishes; a new state is there before a lost one would be.
+        subscription = self._bus.subscribe_type(LOW_STATE_TOPIC, LowState, reliable=False)
         self._reader = StateReader(subscription, self._wiring)
         self._publisher = self._bus.advertise_type(LOW_CMD_TOPIC, LowCmd)
         timeout_s = self._config.robot.state_timeout_s

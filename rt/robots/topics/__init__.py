@@ -16,5 +16,7 @@ BACKENDS = {
         robot="rt.robots.topics.robot:over_ros2",
         check="rt.robots.topics.wiring:check",
         packages=("rclpy",),
+        remedy="source /opt/ros/<distro>/setup.bash, in a venv that sees its packages "
+        "(docs/deploy.md), or use --io dds",
     ),
 }
