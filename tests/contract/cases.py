@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,6 +144,8 @@ class Rig:
         if backend.rings:
             self.session.create(resolve(backend.rings, config)(config))
         self._side: subprocess.Popen[bytes] | None = None
+        # Of the robot's end; a file, since a pipe that is full would stop it.
+        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self._said = b""
         self._robot: Robot | None = None
         self.commands: list[list[float | None]] = []  # that reached the robot
@@ -162,23 +165,24 @@ class Rig:
         """Begin to play the robot, at `position`."""
         spec = self.case.spec(self.config) | {"joints": self.joints}
         self.matched, self.published = False, 0
+        self._said = b""
+        self._log.truncate(0)
+        self._log.seek(0)
+        output = os.open(self._log.name, os.O_WRONLY | os.O_APPEND)
         self._side = subprocess.Popen(
             [sys.executable, str(SIDE), self.case.side, json.dumps(spec)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=output,
         )
-        assert self._side.stdout
-        os.set_blocking(self._side.stdout.fileno(), False)
+        os.close(output)
         self.tell(position=position.tolist())
 
     def kill_robot(self) -> None:
         """As its power switch does."""
-        if self._side and self._side.stdin and self._side.stdout:
+        if self._side:
             self._side.kill()
-            self._side.wait()
-            self._side.stdin.close()
-            self._side.stdout.close()
-        self._side, self._said = None, b""
+            self._side.communicate()
+        self._side = None
 
     def stop_robot(self) -> int:
         """Let it freeze. Returns a time after which it has published nothing."""
@@ -198,9 +202,8 @@ class Rig:
     def listen(self) -> None:
         """Take in what the robot's end has said."""
         assert self._side
-        assert self._side.stdout
         assert self._side.poll() is None
-        self._said += self._side.stdout.read() or b""
+        self._said += self._log.read()
         *lines, self._said = self._said.split(b"\n")
         for line in map(json.loads, lines):
             self.matched |= line.get("matched", False)
@@ -250,6 +253,7 @@ class Rig:
         if self._robot:
             with contextlib.suppress(Exception):  # most tests have done so
                 self._robot.shutdown()
+        self._log.close()
         for name in segments(self.session.name):
             (SHM / name).unlink(missing_ok=True)
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from cyclonedds.internal import InvalidSample
 
 PERIOD_S = 0.005
 
@@ -107,6 +108,8 @@ class Topics:
     def obey(self, target: Vector) -> Iterator[None]:
         for reader, indices in self._commands:
             for message in reader.take(1000):
+                if isinstance(message, InvalidSample):  # whoever commanded has left
+                    continue
                 values = message.position if hasattr(message, "position") else message.data
                 assert len(values) == len(indices), message
                 target[indices] = values
