@@ -32,7 +32,7 @@ from rt.robots.fake.faults import FLOOD
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.presence import find_fake
 from rt.robots.igris_c.messages import LOW_CMD_TOPIC, LOW_STATE_TOPIC, LowCmd, LowState
-from rt.session import Session
+from rt.session import Lock, Session
 
 RIGHT_FIRST_DEG = np.array([20.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])
 AWAY_DEG = np.array([40.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])  # by the right shoulder
@@ -282,6 +282,8 @@ def test_a_killed_fake_is_not_found_and_another_takes_its_place() -> None:
         fake.kill()
         assert segments(fake.name)
         assert find_fake("igris_b", fake.robot_id, fake.domain) is None
+        with Lock(fake.name, "supervisor"):  # as another has it that has not told of itself yet
+            assert find_fake("igris_b", fake.robot_id, fake.domain) is None
         fake.start()
         assert fake.stop() == 0
         assert segments(fake.name) == []
