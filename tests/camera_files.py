@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from launched import unique_session, until
 from numpy.typing import NDArray
 
@@ -117,7 +117,23 @@ class CameraSession:
         for process in self._processes:
             process.kill()
             process.wait()
-        with contextlib.suppress(AttributeError):
-            self.frames.close()
-            self._status.close()
+        self.frames.close()
+        self._status.close()
         self.session.clean()
+
+
+MakeSession = Callable[..., CameraSession]
+
+
+@pytest.fixture(name="session")
+def camera_sessions() -> Iterator[MakeSession]:
+    """`session(camera, ...)`: a CameraSession, ended after the test."""
+    made: list[CameraSession] = []
+
+    def make(*args: Any, **overrides: Any) -> CameraSession:
+        made.append(CameraSession(*args, **overrides))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.__exit__()
