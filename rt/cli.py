@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from rt.errors import NoSessionError, RtError, SessionError
-from rt.session import Session, check_name, holder, session_names
+from rt.session import SHM, check_name, holder, session_names
 
 BAR = 30  # characters
 
@@ -50,9 +50,10 @@ def is_live(session: str) -> bool:
     return any(holder(session, role) is not None for role in ("supervisor", "control"))
 
 
-def is_fake_robot(name: str) -> bool:
-    """Whether the name is a fake robot's (`rt.robots.fake`): it has rings, but runs no session."""
-    return "fake" in Session(name).rings()
+def is_running(name: str) -> bool:
+    """Whether a session of that name lives. A fake robot and a real robot's lock have names like
+    one, but no `session` ring."""
+    return is_live(name) and (SHM / f"rt.{name}.session").exists()
 
 
 def pick_session(name: str | None) -> str:
@@ -61,14 +62,18 @@ def pick_session(name: str | None) -> str:
     Raises NoSessionError, or SessionError when there are several to choose from.
     """
     if name is not None:
-        if is_live(check_name(name)) and not is_fake_robot(name):
+        if is_running(check_name(name)):
             return name
         remains = " (it has died: remove what it left with python -m rt.inspect --clean)"
         raise NoSessionError(
             f"no session {name!r} is running"
-            + (remains if name in session_names() else ": start one with python -m rt.launch")
+            + (
+                remains
+                if name in session_names() and not is_live(name)
+                else ": start one with python -m rt.launch"
+            )
         )
-    live = [n for n in session_names() if is_live(n) and not is_fake_robot(n)]
+    live = [n for n in session_names() if is_running(n)]
     if not live:
         raise NoSessionError("no session is running: start one with python -m rt.launch")
     if len(live) > 1:

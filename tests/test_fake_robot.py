@@ -20,6 +20,7 @@ from playing import Fake
 from rt import clock
 from rt.arrays import Vector
 from rt.cli import pick_session
+from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import NoSessionError, RobotError
 from rt.launcher.options import parse
@@ -32,7 +33,7 @@ from rt.robots.fake.faults import FLOOD
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.presence import find_fake
 from rt.robots.igris_c.messages import LOW_CMD_TOPIC, LOW_STATE_TOPIC, LowCmd, LowState
-from rt.session import Lock, Session
+from rt.session import Lock, Session, robot_lock, session_names
 
 RIGHT_FIRST_DEG = np.array([20.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])
 AWAY_DEG = np.array([40.0, 30, 0, -120, 0, 0, -20, -30, 0, 120, 0, 0])  # by the right shoulder
@@ -221,20 +222,29 @@ def test_a_fault_that_there_is_not_is_refused(fake: Fake, text: str, sentence: s
     assert not fake.report.faults
 
 
-def test_it_is_no_session(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NoSessionError):
+def test_neither_it_nor_a_robots_lock_is_a_session(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NoSessionError, match="start one with"):
         pick_session(fake.name)
-    monkeypatch.setattr("rt.cli.session_names", lambda: [fake.name])
-    with pytest.raises(NoSessionError):
-        pick_session(None)
+    with robot_lock(config_of("dds", fake.robot_id, fake.domain)):
+        ours = [name for name in session_names() if fake.robot_id in name]
+        assert len(ours) == 2
+        monkeypatch.setattr("rt.cli.session_names", lambda: ours)
+        with pytest.raises(NoSessionError):
+            pick_session(None)
     assert run_module("rt.inspect", "--session", fake.name).returncode == 3
+
+
+def config_of(io: str, robot_id: str, domain: int) -> Config:
+    words = ["--robot", "igris_b", "--io", io]
+    words += ["--set", f"topics.robot_id={robot_id}", "--set", f"run.domain={domain}"]
+    return load_config(parse(words)).config
 
 
 def found(io: str, robot_id: str, domain: int) -> str:
     """The fake robot that a launch would take for its robot."""
-    words = ["--robot", "igris_b", "--io", io]
-    words += ["--set", f"topics.robot_id={robot_id}", "--set", f"run.domain={domain}"]
-    return with_fake(load_config(parse(words)).config).run.fake
+    return with_fake(config_of(io, robot_id, domain)).run.fake
 
 
 def test_a_launch_finds_the_fake_and_sim_and_other_robots_do_not(fake: Fake) -> None:
