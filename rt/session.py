@@ -162,8 +162,9 @@ def ring_table(config: Config) -> dict[str, tuple[np.dtype[np.void], int]]:
     """Every ring of a session that all robots have: name → (dtype, slots)."""
     p = config.params
     history = p.proprio_history_size * p.ticks_per_row
-    # Enough frames, at up to 60 a second, to look back over the image history.
-    frames = int(60 * (p.num_img_obs - 1) * p.img_obs_every / p.HZ) + 8
+    # Enough frames to look back over the image history.
+    fps = max((camera.fps for camera in config.robot.cameras.values()), default=60.0)
+    frames = int(max(fps, 60.0) * (p.num_img_obs - 1) * p.img_obs_every / p.HZ) + 8
     image = p.mono_image_resize
     table = {
         "session": (records.SESSION, 2),

@@ -129,6 +129,8 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
             if not wait_until(helper, "running", supervisor, console, interrupt):
                 console.say("stopped before it ran")
                 return
+            if helper.detail:
+                console.say(f"{helper.name}: {helper.detail}")
         if config.run.algorithm == "sequential":
             # Imported only here: it brings the policy, and torch, into this process.
             from rt.launcher.sequential import run_sequential
