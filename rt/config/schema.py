@@ -147,7 +147,7 @@ class RobotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_following_error_deg: Degrees | None = None  # None: not watched
     following_release_s: Annotated[float, Meta(ge=0)] = 0.5  # followed so long: it goes on
     state_latency_ms: Milliseconds = 0  # from the measurement to the message's stamp
-    state_timeout_s: Annotated[float, Meta(gt=0)] = 10.0  # for the first state, and the first frames
+    state_timeout_s: Annotated[float, Meta(gt=0)] = 10.0  # for the first state and frames
     safe_stop_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  # after control was killed; 0: none
     cameras: dict[str, CameraConfig] = {}  # by name; unused with --io sim
     options: dict[str, Any] = {}  # the driver's own
