@@ -304,6 +304,7 @@ def test_a_killed_fake_is_not_found_and_another_takes_its_place() -> None:
     [
         (["--robot", "igris_x"], "did you mean"),
         (["--domain", "300"], "--domain: expected a number from 0 to 232, got 300"),
+        (["--report", "/nowhere/report.json"], "expected a file in a folder that exists"),
         (["--rate", "0"], "--rate: expected Hz > 0"),
         (["--robot_id", "two words"], "robot_id: expected 1 to 64 letters"),
         (["--robot_id", "x" * 60], "--robot_id: expected a shorter one"),

@@ -83,6 +83,8 @@ def load(arguments: argparse.Namespace) -> Config:
         raise ConfigError(f"--domain: expected a number from 0 to {MAX_DOMAIN}, got {domain}")
     if rate is not None and not 0 < rate <= MAX_RATE_HZ:
         raise ConfigError(f"--rate: expected Hz > 0 and <= {MAX_RATE_HZ:g}, got {rate:g}")
+    if arguments.report is not None and not arguments.report.parent.is_dir():
+        raise ConfigError(f"--report {arguments.report}: expected a file in a folder that exists")
     words = ["--robot", robot, "--io", "dds", "--set", f"run.sim_seed={arguments.seed}"]
     if arguments.robot_id is not None:
         words += ["--set", f"topics.robot_id={arguments.robot_id}"]
