@@ -66,7 +66,7 @@ def test_a_robot_with_a_driver_of_its_own_runs(reader: Path) -> None:
     with controller(reader / "seven") as said:
         ended = run_module(
             *("rt.launch", "--robot", str(reader / "seven"), "--session", session),
-            *(*FAST, "--yes", "--duration", "5"),
+            *(*FAST, "--yes", "--duration", "4"),
         )
         told = said()
     assert ended.returncode == 0, ended

@@ -184,8 +184,8 @@ class Rig:
             self._side.communicate()
         self._side = None
 
-    def stop_robot(self) -> int:
-        """Let it freeze. Returns a time after which it has published nothing."""
+    def freeze_robot(self) -> int:
+        """Returns a time after which it has published nothing."""
         assert self._side
         self._side.send_signal(signal.SIGSTOP)
         stat = Path(f"/proc/{self._side.pid}/stat")
