@@ -107,3 +107,80 @@ def test_target_last_and_limits_are_left_as_they_were() -> None:
     case.apply()
     for array, copy in zip(arrays, before, strict=True):
         assert (array == copy).all()
+
+
+# The acceleration bound.
+
+
+def ramped(targets: list[float], *, bound: float = 0.01, max_delta: float = 0.1) -> Vector:
+    """The commands (N,) of one joint from rest at 0, one per target, with limits ±2."""
+    one = np.ones(1)
+    limits = Limits(-2 * one, 2 * one, max_delta * one, bound * one)
+    commands = [np.zeros(1)]
+    for target in targets:
+        command = np.full(1, np.nan)
+        limits.apply(np.array([target]), commands[-1], command)
+        limits.sent(command, commands[-1])
+        commands.append(command)
+    return np.concatenate(commands)
+
+
+@pytest.mark.parametrize("goal", [1.0, -1.0, 0.37, 0.015, 0.005, 1e-6, 0.3123456789])
+def test_a_jump_becomes_a_ramp_that_lands_on_the_target_and_never_passes_it(goal: float) -> None:
+    commands = ramped([goal] * 60)
+    steps = np.diff(commands)
+    assert np.abs(np.diff(steps, prepend=0, append=0)).max() <= 0.01 + 1e-12
+    assert np.abs(steps).max() <= 0.1
+    assert (steps * np.sign(goal) >= 0).all(), "never back"
+    assert (np.abs(commands) <= abs(goal)).all(), "never beyond"
+    assert commands[-1] == goal
+
+
+def test_a_ramp_is_a_trapezium_as_fast_as_its_bounds_let_it() -> None:
+    steps = np.diff(ramped([1.5] * 30))
+    np.testing.assert_allclose(steps[:10], np.arange(1, 11) * 0.01)
+    assert steps[9:14] == pytest.approx(0.1), "then at the slew limit"
+    # 1.5 rad at 0.1 a tick, and ten ticks more for both ramps: what the trapezium takes.
+    assert np.count_nonzero(steps > 1e-9) <= 25
+
+
+def test_a_target_that_jumps_about_is_followed_within_every_bound() -> None:
+    rng = np.random.default_rng(7)
+    commands = ramped(list(np.repeat(rng.uniform(-9, 9, 400), rng.integers(1, 30, 400))))
+    steps = np.diff(commands)
+    assert np.abs(np.diff(steps, prepend=0)).max() <= 0.01 + 1e-9
+    assert np.abs(commands).max() <= 2, "it brakes before the position limit"
+    assert (np.abs(steps) <= 0.1 + 1e-12).all()
+
+
+def test_a_joint_without_a_bound_beside_one_with_is_limited_as_without() -> None:
+    for case in list(cases(8))[:500]:
+        plain, _ = case.apply()
+        bound = np.full(JOINTS, np.inf)
+        bound[0] = 1e-3
+        beside = Limits(case.lower, case.upper, case.max_delta, bound)
+        command = np.full(JOINTS, np.nan)
+        beside.apply(case.target, case.last, command)
+        np.testing.assert_allclose(command[1:], plain[1:], rtol=0, atol=1e-15)
+
+
+def test_a_lower_speed_is_kept_and_braked_to() -> None:
+    one = np.ones(1)
+    free = Limits(-2 * one, 2 * one, 0.1 * one)
+    command = np.zeros(1)
+    free.apply(one, np.zeros(1), command, 0.03 * one)
+    assert command[0] == 0.03
+    limits = Limits(-2 * one, 2 * one, 0.1 * one, 0.02 * one)
+    limits.sent(0.1 * one, 0 * one)  # it goes as fast as it may
+    limits.apply(2 * one, 0.1 * one, command, 0.03 * one)
+    assert command[0] == pytest.approx(0.1 + 0.08), "no harder than its bound"
+
+
+def test_what_was_not_sent_leaves_it_at_rest() -> None:
+    one = np.ones(1)
+    limits = Limits(-2 * one, 2 * one, 0.1 * one, 0.02 * one)
+    assert not limits.moving
+    limits.sent(0.1 * one, 0 * one)
+    assert limits.moving
+    limits.not_sent()
+    assert not limits.moving

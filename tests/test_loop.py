@@ -11,6 +11,7 @@ from conftest import Simulate
 from oracle import check_ticks
 
 from rt.config import JointGroup
+from rt.control.process import hold_at_last
 from rt.errors import ConfigError
 from rt.infer.policy import Policy
 from rt.records import Hold, Order, Phase
@@ -404,3 +405,40 @@ def test_a_run_leaves_no_ring_behind() -> None:
         run.tick(3)
         assert list(Path("/dev/shm").glob(f"rt.{cfg.run.session}.*"))
     assert not list(Path("/dev/shm").glob(f"rt.{cfg.run.session}.*"))
+
+
+# Under an acceleration bound.
+
+
+def test_a_hold_brakes_before_it_stands_still(simulate: Simulate) -> None:
+    soft = JointGroup(
+        name="arm",
+        lower_deg=(-90, -90),
+        upper_deg=(90, 90),
+        max_delta_deg=3,
+        max_acceleration_deg_s2=0.5 * 20**2,
+    )
+    run = executing(simulate, soft)
+    run.tick(10)
+    commands = [run.ticks[-2]["command"], run.ticks[-1]["command"]]
+    np.testing.assert_allclose(commands[1] - commands[0], np.deg2rad(3), err_msg="at full speed")
+    run.robot.reading = "none"
+    commands += [run.tick()["command"] for _ in range(8)]
+    steps = np.rad2deg(np.diff([c[0] for c in commands]))
+    np.testing.assert_allclose(steps, [3, 2.5, 2, 1.5, 1, 0.5, 0, 0, 0], atol=1e-9)
+    assert [s.held for s in run.robot.sent[-8:]] == [False] * 5 + [True] * 3
+    assert run.loop.at_rest
+
+
+def test_at_the_end_of_a_run_it_is_braked_as_well(simulate: Simulate) -> None:
+    soft = JointGroup(
+        name="arm", lower_deg=(-90,), upper_deg=(90,), max_acceleration_deg_s2=0.5 * 20**2
+    )
+    run = executing(simulate, soft)
+    run.tick(10)
+    assert not run.loop.at_rest
+    before = len(run.robot.sent)
+    hold_at_last(run.loop, run.ticker)
+    assert run.loop.at_rest
+    assert run.robot.sent[-1].held
+    assert len(run.robot.sent) - before == 10, "5 deg a tick, half a degree less each"

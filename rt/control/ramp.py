@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from rt.arrays import Vector
 
+ROUNDING = 1e-9  # of the bound: far more than floats lose on a ramp
+
 
 class Ramp:
     """How fast each joint goes, and how fast it may go next.
@@ -26,6 +28,7 @@ class Ramp:
         # Twice the slew limit turns any step into any other: as good as inf, and finite.
         self._bound = np.minimum(max_acceleration, 2 * max_delta)
         self.step = np.zeros_like(max_delta)  # of the last command really sent
+        self._reach = self._bound * (1 + ROUNDING)
         self._left = np.empty_like(max_delta)
         self._size = np.empty_like(max_delta)
         self._ticks = np.empty_like(max_delta)
@@ -49,6 +52,7 @@ class Ramp:
         np.sqrt(ticks, out=ticks)
         np.subtract(ticks, 1, out=ticks)
         np.divide(ticks, 2, out=ticks)
+        np.subtract(ticks, ROUNDING, out=ticks)
         np.ceil(ticks, out=ticks)
         np.maximum(ticks, 1, out=ticks)
         np.divide(size, ticks, out=size)
@@ -68,8 +72,8 @@ class Ramp:
 
     def _lands(self, left: Vector, speed: Vector) -> NDArray[np.bool_]:
         """Which joints reach their target with this step, and may stop there."""
-        short = np.abs(left) <= np.minimum(self._bound, speed)
-        return short & (self._low <= left) & (left <= self._high)
+        may_stop = np.abs(left) <= np.minimum(self._reach, speed)
+        return may_stop & (np.abs(left - self.step) <= self._reach)
 
     def took(self, last: Vector, command: Vector) -> None:
         """`command` was really sent after `last`."""
