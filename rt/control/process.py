@@ -23,7 +23,7 @@ from rt.records import Phase
 from rt.robots.robot import Robot, open_robot
 from rt.session import Lock, Session, robot_lock
 
-BRAKE_NS = 600_000_000  # at most, at the end of a run: the supervisor kills after a second
+BRAKE_NS = 500_000_000  # at most, at the end of a run: the supervisor waits a second
 
 
 def open_loop(config: Config, session: Session) -> ControlLoop:

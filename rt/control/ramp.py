@@ -28,6 +28,7 @@ class Ramp:
         # Twice the slew limit turns any step into any other: as good as inf, and finite.
         self._bound = np.minimum(max_acceleration, 2 * max_delta)
         self.step = np.zeros_like(max_delta)  # of the last command really sent
+        self._half = self._bound / 2
         self._reach = self._bound * (1 + ROUNDING)
         self._left = np.empty_like(max_delta)
         self._size = np.empty_like(max_delta)
@@ -46,19 +47,15 @@ class Ramp:
         left, size, ticks, bound = self._left, self._size, self._ticks, self._bound
         np.subtract(point, last, out=left)
         np.abs(left, out=size)
-        np.multiply(size, 8, out=ticks)  # n = ceil((sqrt(1 + 8 r / a) - 1) / 2), at least 1
-        np.divide(ticks, bound, out=ticks)
-        np.add(ticks, 1, out=ticks)
+        np.divide(size, self._half, out=ticks)  # n = ceil(sqrt(2 r / a + 1/4) - 1/2), at least 1
+        np.add(ticks, 0.25, out=ticks)
         np.sqrt(ticks, out=ticks)
-        np.subtract(ticks, 1, out=ticks)
-        np.divide(ticks, 2, out=ticks)
-        np.subtract(ticks, ROUNDING, out=ticks)
+        np.subtract(ticks, 0.5 + ROUNDING, out=ticks)
         np.ceil(ticks, out=ticks)
         np.maximum(ticks, 1, out=ticks)
         np.divide(size, ticks, out=size)
         np.subtract(ticks, 1, out=ticks)
-        np.multiply(ticks, bound, out=ticks)
-        np.divide(ticks, 2, out=ticks)
+        np.multiply(ticks, self._half, out=ticks)
         np.add(size, ticks, out=size)
         np.minimum(size, speed, out=size)
         np.copysign(size, left, out=size)
