@@ -102,15 +102,14 @@ def test_it_goes_on_by_itself_with_a_chunk_of_what_it_sees_then(simulate: Simula
 
 
 def test_moved_again_it_yields_again(simulate: Simulate) -> None:
-    run = executing(simulate)
+    run = executing(simulate, following_release_s=2)
     move_by_hand(run, 0.8)
-    run.tick(25)
+    run.tick(30)
+    assert (run.ticks[-1]["command"] == 0.8).all()
     move_by_hand(run, -0.5)
-    run.tick(RELEASE_TICKS)
+    run.tick(30)
+    assert (run.ticks[-1]["command"] == -0.5).all()
     assert run.ticks[-1]["hold"] == Hold.NOT_FOLLOWING, "the time starts anew"
-    run.tick(20)
-    held = [r for r in run.ticks if r["hold"] == Hold.NOT_FOLLOWING]
-    assert (held[-1]["command"] == -0.5).all()
 
 
 def test_moved_out_of_its_position_limits_it_yields_to_the_limit(simulate: Simulate) -> None:
@@ -119,6 +118,8 @@ def test_moved_out_of_its_position_limits_it_yields_to_the_limit(simulate: Simul
     run.tick(35)
     held = [r for r in run.ticks if r["hold"] == Hold.NOT_FOLLOWING]
     np.testing.assert_allclose(held[-1]["command"], np.deg2rad(90))
+    assert run.tick(20)["tick"] > held[-1]["tick"], "which is near enough to go on from"
+    assert any(r["hold"] == Hold.NO_CHUNK for r in run.ticks if r["tick"] > held[0]["tick"])
     assert max(s.command.max() for s in run.robot.sent) <= np.deg2rad(90)
 
 

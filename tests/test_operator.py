@@ -221,7 +221,8 @@ def test_a_driver_that_cannot_say_where_episodes_begin_is_held(simulate: Simulat
     run.tick()
     assert "ValueError" in text(run.ticks[-1]["why"]), "nor a pose of another shape"
     run.robot.initial = np.array([0.2, np.nan])
-    run.tick(20)
+    run.tick(3)
+    assert run.ticks[-1]["phase"] == Phase.INITIAL_POSE
     run.robot.initial = np.array([-0.2, -0.2])
     run.tick(20)
     moving = [r for r in run.ticks if r["phase"] == Phase.INITIAL_POSE]
