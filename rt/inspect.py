@@ -49,6 +49,7 @@ def render(s: dict[str, Any]) -> str:
             f"  {label:<11} p50 {d['p50']:>8.1f}   p99 {d['p99']:>8.1f}   "
             f"p99.9 {d['p99.9']:>8.1f}   max {d['max']:>8.1f} us   (last {stats['window']} ticks)"
         )
+    lines += ["", *_joint_lines(s["joints"])]
     lines += ["", *_chunk_lines(chunk), "", *_inference_lines(inference), ""]
     if s["cameras"]:
         lines += [*_camera_lines(s), ""]
@@ -57,6 +58,16 @@ def render(s: dict[str, Any]) -> str:
         age = "-" if r["age_ms"] is None else f"{r['age_ms']:.1f} ms"
         lines.append(f"{r['name']:<18}{r['slots']:>6}{r['head']:>9}{r['bytes']:>12}{age:>12}")
     return "\n".join(lines)
+
+
+def _joint_lines(joints: list[dict[str, Any]]) -> list[str]:
+    lines = ["joints, degrees"]
+    for group in joints:
+        for key in ("measured", "commanded"):
+            degrees = group[f"{key}_deg"]
+            row = "-" if degrees is None else " ".join(f"{d:>8.2f}" for d in degrees)
+            lines.append(f"  {group['group']:<14}{key:<10}{row}")
+    return lines
 
 
 def _chunk_lines(chunk: dict[str, Any]) -> list[str]:

@@ -71,6 +71,7 @@ class Snapshots:
             "tick": int(record["tick"]) if record is not None else -1,
             "rate_hz": round(self._statistics.rate_hz, 2),
             "processes": self._processes(record),
+            "joints": self._joints(record),
             "tick_stats": self._tick_stats(record),
             "chunk": self._chunk(record, chunks),
             "inference": self._inference(record, chunks),
@@ -101,6 +102,21 @@ class Snapshots:
                 }
             )
         return [{"heartbeat_age_ms": None, **p, **scheduled(int(p["pid"]))} for p in found]
+
+    def _joints(self, record: Any) -> list[dict[str, Any]]:
+        """By joint group what was measured and commanded last, degrees; None: not yet."""
+        joints, start = [], 0
+        for group in self.config.robot.joint_groups:
+            end = start + len(group.lower_deg)
+            joints.append(
+                {
+                    "group": group.name,
+                    "measured_deg": _degrees(record, "state", slice(start, end)),
+                    "commanded_deg": _degrees(record, "command", slice(start, end)),
+                }
+            )
+            start = end
+        return joints
 
     def _tick_stats(self, record: Any) -> dict[str, Any]:
         stats: dict[str, Any] = {
@@ -214,6 +230,13 @@ class Snapshots:
             "bytes": ring.nbytes,
             "age_ms": age,
         }
+
+
+def _degrees(record: Any, field: str, joints: slice) -> list[float] | None:
+    if record is None or not np.isfinite(record[field]).all():
+        return None
+    degrees: list[float] = np.rad2deg(record[field][joints]).round(2).tolist()
+    return degrees
 
 
 def rows_left(row: float, horizon: int) -> int:

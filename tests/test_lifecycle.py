@@ -17,7 +17,8 @@ from launched import Launched, alive, run_module, segments, unique_session, unti
 
 KEYS = {
     *("session", "robot", "algorithm", "algorithm_params", "io", "tick", "rate_hz"),
-    *("processes", "tick_stats", "chunk", "inference", "rings"),
+    *("processes", "joints", "tick_stats", "chunk", "inference", "rings"),
+    *("cameras", "cameras_apart_ms"),
 }
 
 
@@ -31,6 +32,10 @@ def test_launch_inspect_stop() -> None:
         assert (snapshot["algorithm"], snapshot["io"]) == ("rtc", "sim")
         names = {p["name"] for p in snapshot["processes"]}
         assert names == {"supervisor", "control", "inference", "sim"}
+        left_arm, _, left_hand, _ = snapshot["joints"]
+        assert left_arm["group"] == "left_arm"
+        assert left_arm["measured_deg"] == pytest.approx([-20, -30, 0, 120, 0, 0], abs=6)
+        assert left_hand["commanded_deg"] == pytest.approx([10] * 6, abs=6)
         chunk = snapshot["chunk"]
         assert chunk["H"] == len(chunk["actions"]) == len(chunk["weights"]) == 50
         assert 0 <= chunk["row"] < 50

@@ -90,6 +90,17 @@ def test_a_robot_that_was_never_commanded_is_left_as_it_is(rig: Rig) -> None:
     assert rig.commands == []
 
 
+def test_a_driver_that_cannot_is_refused_before_anything_moves(rig: Rig) -> None:
+    driver = Path(rig.config.sources.robot).with_name("driver.py")
+    driver.write_text(driver.read_text().replace("def safe_stop", "def unsafe_stop"))
+    rig.start_robot(np.zeros(7))
+    with launched(rig) as session:
+        assert session.wait() == 2
+        assert "safe_stop_s: expected 0, since the driver of seven has no" in session.output
+    rig.listen()
+    assert rig.commands == []
+
+
 def test_igris_c_s_arms_sink_and_its_legs_stay_stiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,4 +179,6 @@ def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> No
         supervisor.watch()  # control may have died of a fault: that ends the run with its words
     finally:
         supervisor.stop()
+        for line in supervisor.said:
+            console.say(line)
         board.close()

@@ -25,7 +25,7 @@ from rt.config import Config
 from rt.errors import RtError, SessionLiveError
 from rt.records import STATUS, camera_child, text
 from rt.robots.robot import find_backend, resolve
-from rt.session import Lock, Session, holder, ring_table
+from rt.session import Lock, Session, holder, ring_table, robot_lock
 
 GRACE_S = 1.0  # from SIGTERM to SIGKILL
 RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
@@ -184,6 +184,7 @@ class Supervisor:
         self.config = config
         self.session = Session(config.run.session)
         self.children: dict[str, Child] = {}
+        self.said: list[str] = []  # what there was to tell when it stopped
         self.helpers: list[Child] = []  # the robot's own and its cameras: they run first
         self._lock = Lock(config.run.session, "supervisor")
         try:
@@ -300,6 +301,8 @@ class Supervisor:
         if seconds and not child.pid and not self.config.run.dry_run:
             child.spawn()
             child.end(time.monotonic() + seconds + SAFE_STOP_START_S)
+            if child.exit_code:
+                self.said.append(f"safe stop: {self._last_words(child)}")
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
@@ -310,11 +313,13 @@ class Supervisor:
         """Make sure that every child is gone, then remove every name of the session."""
         for child in self.children.values():
             child.kill()
-        # Taking control's lock removes the file that a killed control left. An orphan's session
+        # Taking control's locks removes the files that a killed control left. An orphan's session
         # is not ours to clean: then the lock is refused, and nothing happens.
         try:
             with contextlib.suppress(SessionLiveError), Lock(self.session.name, "control"):
                 self.session.clean()
+                with robot_lock(self.config):
+                    pass
         finally:
             self._lock.release()
 

@@ -15,25 +15,22 @@ import sys
 
 from rt import child
 from rt.child import Status
-from rt.config import Config
-from rt.errors import ConfigError
 from rt.robots.robot import SafeStop, open_robot
 from rt.session import Session
 
 
 def run(session: Session, status: Status) -> None:
-    """The whole life of the process. Raises ConfigError when the driver has no `safe_stop`."""
+    """The whole life of the process."""
     if not was_commanded(session):
         return
     config = session.config()
     robot = open_robot(config, session)
     try:
-        if not isinstance(robot, SafeStop):
-            raise _no_safe_stop(config)
         status.write("finding the robot", beat=False)
         robot.start_state_readers()
         status.write("stopping the robot", beat=False)
-        robot.safe_stop()
+        if isinstance(robot, SafeStop):  # `open_robot` has seen to it
+            robot.safe_stop()
     finally:
         robot.shutdown()
 
@@ -43,13 +40,6 @@ def was_commanded(session: Session) -> bool:
     with session.reader("tick") as ticks:
         record = ticks.buffer()
         return ticks.read_latest(record) is not None and int(record["moves"]) > 0
-
-
-def _no_safe_stop(config: Config) -> ConfigError:
-    return ConfigError(
-        f"{config.sources.robot}: safe_stop_s: expected 0, since the driver of "
-        f"{config.robot.name} has no safe_stop(), got {config.robot.safe_stop_s:g}"
-    )
 
 
 if __name__ == "__main__":
