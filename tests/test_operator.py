@@ -122,11 +122,11 @@ def test_it_starts_from_where_it_is_when_go_comes_however_long_that_took(
 
 
 @pytest.mark.parametrize("io", ["sim", "dds"])
-def test_a_dry_run_sends_nothing_in_any_phase(simulate: Simulate, io: str) -> None:
+def test_a_dry_run_waits_for_nobody_and_sends_nothing(simulate: Simulate, io: str) -> None:
     run: SimulatedRun = simulate(config((ARM,), io=io, dry_run=True, warmup_ticks=3))
     run.robot.raising = {"publish_action", "hold"}  # would be counted
     run.tick(10)
-    run.order(Order.GO)
+    assert run.ticks[-1]["phase"] == Phase.RUN
     for order in (Order.PAUSE, Order.RESUME, Order.NEXT_EPISODE):
         run.tick(30)
         assert ordered(run, order) is Answer.DONE

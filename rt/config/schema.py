@@ -210,8 +210,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def gated(self) -> bool:
-        """Whether the robot stands still until the operator's `go`."""
-        return self.run.io != "sim" and not self.run.yes
+        """Whether the robot stands still until the operator's `go`; in a dry run it does anyway."""
+        return self.run.io != "sim" and not (self.run.yes or self.run.dry_run)
 
     @property
     def algorithm_params(self) -> dict[str, int | float | str]:
