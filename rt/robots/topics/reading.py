@@ -34,7 +34,7 @@ class Reading:
         if taken is None:
             return
         message, t_published = taken
-        if why := self._complaint(message, t_published):
+        if why := self._complaint(message):
             self._refuse(why)
             return
         for array in self.wire.arrays:
@@ -54,7 +54,7 @@ class Reading:
         self._refused += 1
         self.late = f"{self.wire.topic}: refused {self._refused}, {why}"
 
-    def _complaint(self, message: Any, t_published: int) -> str:
+    def _complaint(self, message: Any) -> str:
         """Why a message is refused; empty if it is good."""
         for array in self.wire.arrays:
             values = getattr(message, array.attr)
@@ -65,7 +65,7 @@ class Reading:
         if self.wire.names and tuple(message.name) != self.wire.names:
             return f"the joints' names are not {', '.join(self.wire.names)}"
         behind = self._stamp - _header_ns(message)
-        if t_published < self.t_published or 0 < behind < RESTART_NS:
+        if 0 < behind < RESTART_NS:
             return "older than the one before"
         return ""
 
