@@ -69,7 +69,8 @@ class Order(IntEnum):
 
 
 PLANNED_IN = (Phase.RUN, Phase.WAITING)  # what inference computes while waiting is a preview
-UNSEEN = (Hold.NO_STATE, Hold.ROBOT_FAULT)  # the record's state is not of this tick
+# Nothing that is seen in such a tick will be executed.
+UNSEEN = (Hold.NO_STATE, Hold.ROBOT_FAULT, Hold.NOT_FOLLOWING)
 
 ORDER_VALID_S = 2.0  # an order that control did not answer within this is void, but for STOP
 

@@ -152,9 +152,13 @@ def robot_lock(config: Config) -> AbstractContextManager[object]:
     try:
         return Lock(name, "control")
     except SessionLiveError:
+        pid = holder(name, "control")
+        remedy = f"stop that one first (control pid {pid})"
+        if not pid:
+            remedy = f"stop that one first, or remove what it left: {SHM}/rt.{name}.control.lock"
         raise SessionLiveError(
             f"robot {robot_id!r} ({config.robot.name}, domain {domain}) is already driven by "
-            f"another session (control pid {holder(name, 'control')}): stop that one first"
+            f"another session: {remedy}"
         ) from None
 
 

@@ -130,6 +130,10 @@ def test_a_policy_trained_for_the_simulator_is_refused_on_real_io() -> None:
         assert io in sentence
 
 
+def test_a_fake_robot_cannot_be_claimed() -> None:
+    assert "trained" in refused("--io", "dds", "--set", "run.fake=mine", "--set", "robot_id=no_one")
+
+
 def test_an_io_that_the_robot_lacks_is_answered_with_those_that_it_has(tmp_path: Path) -> None:
     path = copied_policy(tmp_path, trained_for=None)
     assert "expected --io dds or --io ros2 or --io sim" in refused("--io", "tcp", "-P", str(path))

@@ -65,7 +65,7 @@ def episode_in(phase: Phase) -> Episode:
     if phase is Phase.WAITING:
         assert episode.phase is phase, "a gated episode begins there"
         episode.phase = Phase.RUN
-        episode.yielded(11)
+        episode.await_go(11)
     elif phase is not Phase.INITIAL_POSE:
         episode.begin(10, 1000)
     if phase is Phase.PAUSED:

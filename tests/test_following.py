@@ -67,6 +67,34 @@ def test_it_yields_to_where_it_was_measured_and_stays_there(simulate: Simulate) 
     assert largest_step(run) <= np.deg2rad(3) * (1 + 1e-12)
 
 
+def test_a_joint_without_an_initial_pose_is_not_taken_back_to_where_it_was(
+    simulate: Simulate,
+) -> None:
+    stays = JointGroup(name="stays", lower_deg=(-90,), upper_deg=(90,), max_following_error_deg=10)
+    goes = JointGroup(name="goes", lower_deg=(-90,), upper_deg=(90,), initial_deg=(80,))
+    clock = FakeClock()
+    robot = FakeRobot([0.0, 0.0], clock=clock)
+    run: SimulatedRun = simulate(config((stays, goes)), robot=robot, clock=clock)
+    run.tick(5)
+    assert run.ticks[-1]["phase"] == Phase.INITIAL_POSE
+    robot.position[0] = 0.9
+    robot.share = 0.0
+    run.tick(30)
+    robot.share = 1.0
+    run.tick(10)
+    assert run.ticks[-1]["phase"] == Phase.INITIAL_POSE
+    assert run.ticks[-1]["command"][0] == 0.9
+
+
+def test_nothing_is_planned_while_it_yields(simulate: Simulate) -> None:
+    for algorithm in ("rtc", "sequential"):
+        run = executing(simulate, algorithm=algorithm, following_release_s=60)
+        move_by_hand(run, 1.0)
+        planned = len(run.plans)
+        run.tick(20)
+        assert len(run.plans) <= planned + 1, algorithm
+
+
 def test_it_says_which_joint_and_how_far(simulate: Simulate) -> None:
     run = executing(simulate)
     run.robot.position[1] += 1.0

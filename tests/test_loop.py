@@ -194,7 +194,7 @@ def test_a_hold_is_never_zeros(simulate: Simulate) -> None:
 # The robot's state.
 
 
-@pytest.mark.parametrize("reading", ["none", "nan", "raise"])
+@pytest.mark.parametrize("reading", ["none", "ahead", "nan", "raise"])
 def test_without_a_state_it_holds_what_it_sent_last(simulate: Simulate, reading: Reading) -> None:
     run = executing(simulate)
     before = run.ticks[-1]
@@ -205,7 +205,7 @@ def test_without_a_state_it_holds_what_it_sent_last(simulate: Simulate, reading:
     np.testing.assert_array_equal(record["state"], before["state"], "the last one known")
     assert record["t_state"] == before["t_state"]
     assert run.robot.sent[-1].held
-    assert record["robot_faults"] == (reading != "none")
+    assert record["robot_faults"] == (reading in ("nan", "raise"))
     assert record["holds"] == before["holds"] + 1
     run.robot.reading = "fresh"
     record = run.tick()
@@ -323,6 +323,36 @@ def test_the_slew_limit_counts_from_what_was_really_sent(simulate: Simulate) -> 
     run.tick()
     step = run.config.max_delta_rad_per_tick
     assert (run.robot.sent[-1].command <= sent + step).all(), "ten failed steps do not add up"
+    check_sent(run)
+
+
+def test_after_a_first_command_that_came_halfway_the_limits_stay_with_it(
+    simulate: Simulate,
+) -> None:
+    clock = FakeClock()
+    robot = FakeRobot([0.0, 0.0], clock=clock, share=0.0)
+    arm = JointGroup(name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), initial_deg=(50, 50))
+    run = simulate(config((arm,)), robot=robot, clock=clock)
+    robot.halfway = True
+    run.tick()
+    robot.halfway = False
+    robot.position[:] = 1.0  # what was told first may not have been done yet
+    run.tick(3)
+    check_sent(run)
+
+
+def test_a_command_that_came_halfway_counts_for_the_next(simulate: Simulate) -> None:
+    run = executing(simulate, FAR)
+    run.robot.halfway = True
+    run.tick()
+    assert run.ticks[-1]["hold"] == Hold.NOT_SENT
+    before, told = (s.command for s in run.robot.sent[-2:])
+    assert (told != before).any()
+    run.robot.halfway = False
+    run.order(Order.PAUSE)
+    run.tick()
+    assert not run.robot.sent[-1].held, "what the driver would repeat is not what we think"
+    np.testing.assert_array_equal(run.robot.sent[-1].command, before)
     check_sent(run)
 
 

@@ -101,6 +101,43 @@ def test_go_is_refused_while_something_is_wrong(gated: SimulatedRun, wrong: dict
     assert gated.robot.sent == [], "it does not move by itself once that is over"
 
 
+def running(gated: SimulatedRun) -> SimulatedRun:
+    gated.tick(10)
+    ordered(gated, Order.GO)
+    while gated.tick()["row"] < 0:
+        assert len(gated.ticks) < 200
+    return gated
+
+
+@pytest.mark.parametrize(
+    ("wrong", "ticks"), [({"fault": "motor 3: over-current"}, 2), ({"reading": "none"}, 22)]
+)
+def test_after_a_fault_or_a_long_silence_it_asks_again(
+    gated: SimulatedRun, wrong: dict[str, Any], ticks: int
+) -> None:
+    run = running(gated)
+    vars(run.robot).update(wrong)
+    run.tick(ticks)
+    why = text(run.ticks[-1]["why"])
+    run.robot.reading, run.robot.fault = "fresh", ""
+    before = run.ticks[-1]["command"].copy()
+    run.tick(60)
+    assert run.ticks[-1]["phase"] == Phase.WAITING
+    assert text(run.ticks[-1]["why"]) == f"for rt.command go, since {why}"
+    np.testing.assert_array_equal(run.ticks[-1]["command"], before)
+    assert ordered(run, Order.GO) is Answer.DONE
+    run.tick(20)
+    assert run.ticks[-1]["row"] > 0
+
+
+def test_after_a_short_silence_it_goes_on(gated: SimulatedRun) -> None:
+    run = running(gated)
+    run.robot.reading = "none"
+    run.tick(15)
+    run.robot.reading = "fresh"
+    assert run.tick()["phase"] == Phase.RUN
+
+
 def test_stop_and_a_prompt_are_taken_while_it_waits(gated: SimulatedRun) -> None:
     for order in (Order.PAUSE, Order.RESUME, Order.NEXT_EPISODE, Order.SUCCESS):
         assert ordered(gated, order) is Answer.REFUSED

@@ -177,7 +177,13 @@ def _fill(
     whole state. The note says which state keys.
     """
     default = convert(read_mapping(default_path), RuntimeTopics, default_path)
-    topics = structs.replace(topics, commands=topics.commands or default.commands)
+
+    def of_this_robot(topic: Topic) -> Topic:
+        address = topic.topic.replace(f"/{default.robot_id}/", f"/{topics.robot_id}/")
+        return structs.replace(topic, topic=address)
+
+    commands = {name: of_this_robot(topic) for name, topic in default.commands.items()}
+    topics = structs.replace(topics, commands=topics.commands or commands)
     found = {key for topic in topics.topics.values() for key in topic.fields}
     missing = [key for key in robot.state_keys if key not in found]
     if not missing or not default.topics:  # a robot that speaks no ROS messages has none
@@ -186,9 +192,8 @@ def _fill(
     for name, topic in default.topics.items():
         fields = {key: field for key, field in topic.fields.items() if key in missing}
         if fields:
-            address = topic.topic.replace(f"/{default.robot_id}/", f"/{topics.robot_id}/")
             unused = name if name not in filled else f"{name}.default"
-            filled[unused] = Topic(topic=address, msg_type=topic.msg_type, fields=fields)
+            filled[unused] = structs.replace(of_this_robot(topic), fields=fields)
             missing = [key for key in missing if key not in fields]
     if missing:
         raise ConfigError(

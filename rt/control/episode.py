@@ -81,8 +81,8 @@ class Episode:
         """What was observed before tick `k`, or during the warm-up, is void."""
         self.valid_from = max(k, self._began_tick + self._warmup)
 
-    def yielded(self, k: int) -> None:
-        """The robot did not follow: a gated run waits for another `go`."""
+    def await_go(self, k: int) -> None:
+        """The robot is not as we left it: a gated run waits for another `go`."""
         if self._gated and self.phase in (Phase.RUN, Phase.INITIAL_POSE):
             self._interrupt(Phase.WAITING, k)
 

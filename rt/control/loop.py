@@ -26,6 +26,7 @@ from rt.robots.robot import Robot, Task
 from rt.shm import Ring
 
 SETTLE_S = 0.25  # at the initial pose, before an episode begins
+LOST_S = 1.0  # silent for longer, a robot may have been restarted, or moved
 
 
 class ControlLoop:
@@ -53,6 +54,9 @@ class ControlLoop:
         self._orders_seen = 0
         self._chunks = chunks
         self._may_go = False
+        self._since = ""  # why `go` is needed once more
+        self._seen_tick = 0  # the last with a good measurement
+        self._lost_ticks = round(LOST_S * config.control_hz)
         self._max_state_age_ns = facts.max_state_age_ms * 1_000_000
         margin = np.deg2rad(facts.limit_margin_deg)
         self._first_lower = config.lower_rad - margin
@@ -101,8 +105,8 @@ class ControlLoop:
         if fault:
             self.recorder.why = fault
             return Hold.ROBOT_FAULT
-        if not t_state or now - t_state > self._max_state_age_ns:
-            self.recorder.why = late
+        if not t_state or abs(now - t_state) > self._max_state_age_ns:
+            self.recorder.why = late if now >= t_state else "its time lies in the future"
             return Hold.NO_STATE
         if not is_finite(position):
             self.recorder.robot_faults += 1
@@ -144,7 +148,7 @@ class ControlLoop:
         if order is Order.GO:
             if not self._may_go:
                 return Answer.REFUSED
-            self.following.why = ""
+            self._since = ""
         return self.episode.obey(order, self._order["text"].item(), tick.k)
 
     def _choose(self, tick: Tick, sensed: Hold) -> Hold:
@@ -152,6 +156,10 @@ class ControlLoop:
         if self.stopping or self.episode.phase is Phase.STOPPED:
             self.episode.phase = Phase.STOPPED
             return Hold.STOPPED
+        if sensed is Hold.NONE:
+            self._seen_tick = tick.k
+        elif sensed is Hold.ROBOT_FAULT or tick.k - self._seen_tick > self._lost_ticks:
+            self._ask_again(tick.k)
         if sensed is Hold.NONE and self._yields(tick.k):
             return Hold.NOT_FOLLOWING
         if self.episode.phase is Phase.PAUSED:
@@ -183,12 +191,19 @@ class ControlLoop:
         before = self.following.tripped
         if self.following.look(self.sender.last, self._state):
             self.swap.forget()
-            self.episode.yielded(k)
+            self.approach.over()  # a joint without an initial pose stays where it is now
             self.recorder.why = self.following.why
+            self._ask_again(k)
             return True
         if before:
             self.episode.start_afresh(k)
         return False
+
+    def _ask_again(self, k: int) -> None:
+        """Something may have happened to the robot: whoever runs it gated says `go` once more."""
+        if self.sender.sent:
+            self._since = self.recorder.why
+            self.episode.await_go(k)
 
     def _is_near_limits(self) -> bool:
         """Whether the measured pose is one that limits can start from: a glitch, or degrees taken
@@ -202,8 +217,8 @@ class ControlLoop:
         self.recorder.why = "for the first chunk"
         if self._chunks.head:
             self.recorder.why = "for rt.command go"
-            if self.following.why:
-                self.recorder.why += f", since {self.following.why}"
+            if self._since:
+                self.recorder.why += f", since {self._since}"
         return Hold.WAITING
 
     def _begins(self, tick: Tick) -> bool:

@@ -55,7 +55,7 @@ def hold_at_last(loop: ControlLoop, ticker: Ticker) -> None:
         tick = ticker.wait()
         if tick is not None:
             loop.tick(tick, skipped=ticker.skipped)
-        if loop.at_rest or clock.now_ns() > end_ns:
+        if loop.at_rest or clock.now_ns() + ticker.period_ns > end_ns:
             return
 
 
@@ -73,9 +73,10 @@ def _run(session: Session, status: Status) -> None:
     stop, starting = False, True
 
     def on_terminate(*_: object) -> None:
-        nonlocal stop
+        nonlocal stop, starting
         stop = True
         if starting:
+            starting = False  # a second signal must not end the robot's shutdown
             raise Terminated
 
     config = session.config()

@@ -5,6 +5,8 @@ Guarantees:
     (before that: to the measured pose).
   - A robot that was never commanded is left as it is; in a dry run every robot is.
   - A hold that finds the robot moving under an acceleration bound brakes first.
+  - A driver that raises may have sent all of a command, a part of it or nothing: what follows is
+    within one step of the last command and of all that it raised for since.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ class Sender:
         self.command: Vector = recorder.record["command"]
         self.last = np.empty_like(self.target)  # the command really sent last, else the pose
         self.sent = False  # whether anything was
+        self._doubtful = False  # the driver raised: the robot was told something between these
+        self._least, self._most = np.empty_like(self.target), np.empty_like(self.target)
         self.limits = Limits(
             config.lower_rad,
             config.upper_rad,
@@ -59,24 +63,37 @@ class Sender:
         else:
             self.command[:] = self.last
         if self.sent and not self._dry_run:
-            if (self.command != self.last).any():
+            if self._doubtful or (self.command != self.last).any():
                 self._send()
             else:
                 self._hold()
         self.target[:] = self.command
 
     def _send(self) -> bool:
+        if self._doubtful:
+            step = self.limits.max_delta
+            np.clip(self.command, self._most - step, self._least + step, out=self.command)
         try:
             self._robot.publish_action(self.command)
         except Exception as error:  # a driver's fault, whatever it is, must not end the loop
             self._recorder.count_fault(error)
+            self._doubt()
             self.command[:] = self.last
             self.limits.not_sent()
             return False
+        self._doubtful = False
         self.limits.sent(self.command, self.last)
         self.last[:] = self.command
         self.sent = True
         return True
+
+    def _doubt(self) -> None:
+        """`command` may have reached the robot, or some of its joints."""
+        if not self._doubtful:
+            self._least[:] = self._most[:] = self.last
+        np.minimum(self._least, self.command, out=self._least)
+        np.maximum(self._most, self.command, out=self._most)
+        self._doubtful = True
 
     def _hold(self) -> None:
         try:

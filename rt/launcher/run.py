@@ -21,6 +21,8 @@ from rt.robots.fake.presence import find_fake
 from rt.robots.robot import find_backend, resolve
 from rt.session import holder
 
+FAKED = ("dds", "ros2")  # what a fake robot speaks
+
 
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
     """The whole command, and its exit code. Raises RtError for a mistake, told in a sentence."""
@@ -42,16 +44,14 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
 def with_fake(config: Config) -> Config:
     """`config`, and the fake robot that answers in the real one's place, if one lives.
 
-    One that speaks on the network is treated as the real robot that it may stand beside.
+    One that speaks on the network is treated as the real robot that it may stand beside. A driver
+    of somebody's own may reach the real robot whatever we say of loopback.
     """
-    if config.run.io == "sim":
-        return config
-    fake = find_fake(config.robot.name, config.topics.robot_id, config.run.domain)
-    if fake is None or not fake.loopback:
-        return config
-    return msgspec.structs.replace(
-        config, run=msgspec.structs.replace(config.run, fake=fake.session)
-    )
+    name = ""  # whatever --set said
+    if config.run.io in FAKED and not config.robot.driver:
+        fake = find_fake(config.robot.name, config.topics.robot_id, config.run.domain)
+        name = fake.session if fake is not None and fake.loopback else ""
+    return msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, fake=name))
 
 
 def check_run(config: Config) -> None:

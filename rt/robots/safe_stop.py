@@ -16,7 +16,7 @@ import sys
 from rt import child
 from rt.child import Status
 from rt.robots.robot import SafeStop, open_robot
-from rt.session import Session
+from rt.session import Session, robot_lock
 
 
 def run(session: Session, status: Status) -> None:
@@ -24,15 +24,16 @@ def run(session: Session, status: Status) -> None:
     if not was_commanded(session):
         return
     config = session.config()
-    robot = open_robot(config, session)
-    try:
-        status.write("finding the robot", beat=False)
-        robot.start_state_readers()
-        status.write("stopping the robot", beat=False)
-        if isinstance(robot, SafeStop):  # `open_robot` has seen to it
-            robot.safe_stop()
-    finally:
-        robot.shutdown()
+    with robot_lock(config):
+        robot = open_robot(config, session)
+        try:
+            status.write("finding the robot", beat=False)
+            robot.start_state_readers()
+            status.write("stopping the robot", beat=False)
+            if isinstance(robot, SafeStop):  # `open_robot` has seen to it
+                robot.safe_stop()
+        finally:
+            robot.shutdown()
 
 
 def was_commanded(session: Session) -> bool:

@@ -11,7 +11,7 @@ from rt.arrays import Chunk, Vector
 from rt.errors import RobotError
 from rt.robots.robot import State
 
-Reading = Literal["fresh", "none", "stale", "nan", "raise"]
+Reading = Literal["fresh", "none", "stale", "ahead", "nan", "raise"]
 
 START_NS = 1_000_000_000
 
@@ -52,6 +52,7 @@ class Sent(NamedTuple):
     tick: int
     command: Vector
     held: bool  # through `hold`
+    whole: bool = True  # False: to the first half of the joints only
 
 
 class FakeRobot:
@@ -67,6 +68,7 @@ class FakeRobot:
         self.tick = -1  # whoever runs the robot may say which it is
         self.reading: Reading = "fresh"  # what the next reads give
         self.raising: set[str] = set()  # names of methods that raise
+        self.halfway = False  # `publish_action` reaches the first half of the joints, and raises
         self.success = False
         self.prepared = 0  # episodes
         self.initial = np.full(len(self.position), np.nan)  # where episodes begin
@@ -87,6 +89,8 @@ class FakeRobot:
         if self.reading == "nan":
             self._reported.fill(np.nan)
             return State(self._reported, self._clock.now_ns())
+        if self.reading == "ahead":  # a stamp of another clock
+            return State(self._reported, self._clock.now_ns() + 10**12)
         if self.reading == "fresh":
             self._t_state = self._clock.now_ns()
             if self.sent:
@@ -96,7 +100,13 @@ class FakeRobot:
 
     def publish_action(self, action: Vector) -> None:
         self._may_raise("publish_action")
-        self.sent.append(Sent(self.tick, action.copy(), False))
+        command = action.copy()
+        if self.halfway:
+            half = len(action) // 2
+            command[half:] = (self.sent[-1].command if self.sent else self.position)[half:]
+        self.sent.append(Sent(self.tick, command, False, not self.halfway))
+        if self.halfway:
+            raise RobotError("the fake robot was told to fail halfway")
 
     def init_robot_position(self) -> Vector:
         self._may_raise("init_robot_position")
