@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from rt.errors import ConfigError
@@ -54,3 +55,19 @@ def scheduling(pid: int) -> Scheduling:
         os.sched_getparam(pid).sched_priority,
         tuple(sorted(os.sched_getaffinity(pid))),
     )
+
+
+def cpu_share(pid: int) -> float:
+    """How much of one core `pid` has used since it started, all its threads; 1 is a whole core.
+
+    Raises ProcessLookupError.
+    """
+    try:
+        # proc(5): after the name, which may hold anything but its closing bracket at the end.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    ticks_hz = os.sysconf("SC_CLK_TCK")
+    used_s = (int(fields[11]) + int(fields[12])) / ticks_hz
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    return used_s / max(up_s - int(fields[19]) / ticks_hz, 1 / ticks_hz)

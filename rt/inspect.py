@@ -23,13 +23,14 @@ def render(s: dict[str, Any]) -> str:
         f"session {s['session']}   robot {s['robot']}   algorithm {s['algorithm']}{params}   "
         f"io {s['io']}",
         "",
-        f"{'process':<18}{'pid':>8}  {'state':<12}{'heartbeat':>11}  scheduler",
+        f"{'process':<18}{'pid':>8}  {'state':<12}{'heartbeat':>11}{'cpu':>8}  scheduler",
     ]
     for p in s["processes"]:
         age = "-" if p["heartbeat_age_ms"] is None else f"{p['heartbeat_age_ms']:.0f} ms"
         cpus = ",".join(map(str, p["cpus"]))
+        share = "-" if p["cpu_percent"] is None else f"{p['cpu_percent']:.1f} %"
         lines.append(
-            f"{p['name']:<18}{p['pid']:>8}  {p['state']:<12}{age:>11}  "
+            f"{p['name']:<18}{p['pid']:>8}  {p['state']:<12}{age:>11}{share:>8}  "
             f"{p['scheduler']} {p['priority']}  cpus {cpus}  {p.get('detail', '')}".rstrip()
         )
     for p in s["processes"]:

@@ -26,11 +26,13 @@ TIME_FIELDS = ("t_done", "t_publish", "t_capture", "t_sent", "heartbeat")
 
 
 def scheduled(pid: int) -> dict[str, Any]:
-    """Scheduler, priority and cpus of a process, asked of the kernel now."""
+    """Scheduler, priority and cpus of a process, and the share of a core that it has used since it
+    started, asked of the kernel now."""
     try:
-        return cores.scheduling(pid)._asdict()
+        share = round(100 * cores.cpu_share(pid), 1)
+        return cores.scheduling(pid)._asdict() | {"cpu_percent": share}
     except (ProcessLookupError, PermissionError):
-        return {"scheduler": "gone", "priority": 0, "cpus": []}
+        return {"scheduler": "gone", "priority": 0, "cpus": [], "cpu_percent": None}
 
 
 class Snapshots:
