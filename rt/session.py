@@ -145,7 +145,7 @@ def robot_lock(config: Config) -> AbstractContextManager[object]:
 
     Raises SessionLiveError naming the pid that does.
     """
-    if config.run.io == "sim":
+    if not config.run.real:
         return nullcontext()
     robot_id, domain = config.topics.robot_id, config.run.domain
     name = f"robot-{config.robot.name}-{robot_id}-{domain}"

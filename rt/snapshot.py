@@ -136,7 +136,7 @@ class Snapshots:
         return (
             stats
             | {"phase": Phase(int(record["phase"])).name, "hold": Hold(int(record["hold"])).name}
-            | {"why": text(record["why"]) if "why" in record.dtype.names else ""}
+            | {"why": text(record["why"])}
             | {name: int(record[name]) for name in counters.split()}
         )
 

@@ -25,7 +25,7 @@ from rt.robots.dds.bus import LOOPBACK
 from rt.robots.robot import Robot, SafeStop, Task
 
 SEVEN_ROS = next(case for case in CASES if case.robot == "./seven_ros")
-FAST = ("--set", "robot.initial_speed_deg=200")  # as fast as the limits allow
+FAST = ("--set", "robot.initial_speed_deg_s=200")  # as fast as the limits allow
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_slew_limits_are_per_row_over_the_ticks_of_a_row(ticks_per_row: int) -> 
 def test_the_way_to_the_initial_pose_has_its_speed_and_never_passes_the_slew_limit() -> None:
     config = load_set("ticks_per_row=5")
     assert config.initial_delta_rad_per_tick == pytest.approx(np.deg2rad(30 / 100))
-    fast = load_set("initial_speed_deg=150")
+    fast = load_set("initial_speed_deg_s=150")
     assert fast.initial_delta_rad_per_tick[:12] == pytest.approx(np.deg2rad(5))
     assert fast.initial_delta_rad_per_tick[12:] == pytest.approx(np.deg2rad(7.5))
 

@@ -132,6 +132,9 @@ def test_nothing_is_commanded_before_go_nor_after_the_robot_was_blocked() -> Non
         ticks = Ticks(run)
         fake.settle()
         assert fake.report.commands == 0
+        refused = run_module("rt.command", "pause", "--session", run.session)
+        assert refused.returncode == 1
+        assert "control is in phase WAITING: for rt.command go" in refused.stdout
         said = clock.now_ns()
         go(run)
         ticks.when("a row to be executed", executes)

@@ -119,7 +119,7 @@ def test_the_initial_pose_is_reached_under_its_speed_and_then_settled(
     begun = run_until(run, Phase.RUN)
     moves = run.ticks[:-1]
     goal = np.where(np.isnan(cfg.initial_rad), start, cfg.initial_rad)
-    step = np.deg2rad(30 / 20)  # initial_speed_deg, per tick
+    step = np.deg2rad(30 / 20)  # initial_speed_deg_s, per tick
     commands = np.array([start] + [r["command"] for r in moves])
     assert np.abs(np.diff(commands, axis=0)).max() <= step * (1 + 1e-12)
     arrived = next(i for i, r in enumerate(moves) if (r["command"] == goal).all())

@@ -23,8 +23,8 @@ from rt import clock
 from rt.config import encode_config
 from rt.config.load import configs_folder, load_config
 from rt.errors import RobotError
+from rt.launcher.children import ONE_THREAD
 from rt.launcher.options import parse
-from rt.launcher.supervisor import ONE_THREAD
 from rt.robots.robot import Robot, State, resolve
 
 Open = Callable[..., Rig]

@@ -160,7 +160,7 @@ def _check_cameras(config: Config) -> None:
     if twice := _twice(config.params.camera_names):
         complaint = f"expected distinct names, got {twice!r} twice"
         raise _fail(config, "params", ["camera_names"], complaint)
-    if config.run.io == "sim" or config.run.fake:
+    if not config.run.opens_cameras:
         return
     for name in config.params.camera_names:
         if name not in config.robot.cameras:

@@ -12,6 +12,7 @@ from msgspec import structs
 from rt.config.files import convert, read_mapping
 from rt.config.overrides import Override, apply, parse_overrides
 from rt.config.schema import (
+    MAX_DOMAIN,
     Config,
     RobotConfig,
     RunOptions,
@@ -25,7 +26,6 @@ from rt.errors import ConfigError
 
 PARAMS_FILE = "inference_runtime_params.json"
 TOPICS_FILE = "inference_runtime_topics.json"
-MAX_DOMAIN = 232  # beyond, DDS has no ports
 
 
 class Loaded(NamedTuple):

@@ -19,6 +19,7 @@ from rt.errors import ConfigError
 
 Positive = Annotated[int, Meta(gt=0, le=1_000_000)]
 NonNegative = Annotated[int, Meta(ge=0, le=1_000_000)]
+MAX_DOMAIN = 232  # beyond, DDS has no ports
 Degrees = Annotated[float, Meta(gt=0)]
 Milliseconds = Annotated[float, Meta(ge=0, le=10_000)]
 
@@ -140,7 +141,7 @@ class RobotConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     policy: str  # default policy YAML, relative to this file, else to configs/
     state_keys: tuple[str, ...]
     joint_groups: tuple[JointGroup, ...]  # one per state key, same order
-    initial_speed_deg: Annotated[float, Meta(gt=0)] = 30.0  # per second
+    initial_speed_deg_s: Annotated[float, Meta(gt=0)] = 30.0  # per second
     max_state_age_ms: Positive = 200
     limit_margin_deg: Annotated[float, Meta(ge=0)] = 5.0  # first pose: so far outside is accepted
     arrival_tolerance_deg: Annotated[float, Meta(gt=0)] = 5.0  # measured, at the initial pose
@@ -160,7 +161,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     session: str
     algorithm: Algorithm = "rtc"
     io: Io = "sim"
-    domain: Annotated[int, Meta(ge=0, le=232)] = 0  # ROS_DOMAIN_ID
+    domain: Annotated[int, Meta(ge=0, le=MAX_DOMAIN)] = 0  # ROS_DOMAIN_ID
     fake: str = ""  # the fake robot's session, if that is what answers; DDS stays on loopback then
     yes: bool = False  # a real robot moves without the operator's `go`
     policy_yaml_path: str
@@ -171,6 +172,16 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sim_seed: NonNegative = 0
     control_core: NonNegative | None = None  # None: control is not pinned
     other_cores: tuple[NonNegative, ...] = ()  # empty: whatever the process was given
+
+    @property
+    def real(self) -> bool:
+        """Whether a robot beyond this session is reached: a real one, or a fake that plays it."""
+        return self.io != "sim"
+
+    @property
+    def opens_cameras(self) -> bool:
+        """Whether robot.yaml's cameras are opened; else what simulates the robot shows views."""
+        return self.real and not self.fake
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,7 +222,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def gated(self) -> bool:
         """Whether the robot stands still until the operator's `go`; in a dry run it does anyway."""
-        return self.run.io != "sim" and not (self.run.yes or self.run.dry_run)
+        return self.run.real and not (self.run.yes or self.run.dry_run)
 
     @property
     def algorithm_params(self) -> dict[str, int | float | str]:
@@ -266,8 +277,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def initial_delta_rad_per_tick(self) -> Vector:
-        """(A,) the way to the initial pose, rad per tick: `initial_speed_deg`, slew-limited."""
-        speed = np.deg2rad(self.robot.initial_speed_deg / self.control_hz)
+        """(A,) the way to the initial pose, rad per tick: `initial_speed_deg_s`, slew-limited."""
+        speed = np.deg2rad(self.robot.initial_speed_deg_s / self.control_hz)
         return np.minimum(speed, self.max_delta_rad_per_tick)
 
     def _per_joint(self, degrees: Callable[[JointGroup], float]) -> Vector:

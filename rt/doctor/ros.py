@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-from rt.config.load import MAX_DOMAIN
+from rt.config.schema import MAX_DOMAIN
 from rt.doctor.row import AskError, Row, Subject, ask_python
 
 # rclpy is built for one Python: that of the Ubuntu that the distribution is made for.

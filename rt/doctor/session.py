@@ -60,7 +60,7 @@ def rings_bytes(config: Config) -> int:
 def cameras(subject: Subject) -> Iterator[Row]:
     """Whether each camera is there and may be read."""
     config = subject.config
-    if config is None or config.run.io == "sim" or config.run.fake:
+    if config is None or not config.run.opens_cameras:
         return
     by_id = (subject.root / "dev/v4l/by-id").glob("*")
     there = ", ".join(sorted(str(path) for path in by_id)) or "no camera"

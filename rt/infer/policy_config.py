@@ -33,7 +33,7 @@ from rt.errors import CheckpointError, ConfigError
 from rt.infer.normalization import Scaling
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
-World = Literal["sim", "real"]
+RobotKind = Literal["sim", "real"]
 
 
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, ComponentConfig]
     component_paths: dict[str, Path]
     checkpoint_path: Path | None
-    trained_for: tuple[World, ...] | None  # None: anything
+    trained_for: tuple[RobotKind, ...] | None  # None: anything
     norm_stats_path: Path | None
     norm_stats_mode: Scaling
     delta_actions: bool | tuple[bool, ...]
@@ -78,7 +78,7 @@ class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: _Model
     policy: dict[str, Any]
     checkpoint_path: str | None = None
-    trained_for: Annotated[tuple[World, ...], Meta(min_length=1)] | None = None
+    trained_for: Annotated[tuple[RobotKind, ...], Meta(min_length=1)] | None = None
     norm_stats_path: str | None = None
     norm_stats_mode: Scaling = "z-score"
     delta_actions: bool | tuple[bool, ...] = False

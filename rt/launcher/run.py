@@ -11,12 +11,13 @@ from rt import cores
 from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import ConfigError, RtError
-from rt.infer.policy_config import World, declared_dims, load_policy_config
+from rt.infer.policy_config import RobotKind, declared_dims, load_policy_config
 from rt.launcher.board import LOOK_S, Board
+from rt.launcher.children import Child
 from rt.launcher.console import Console, progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
-from rt.launcher.supervisor import Child, Supervisor
+from rt.launcher.supervisor import Supervisor
 from rt.robots.fake.presence import find_fake
 from rt.robots.robot import find_backend, resolve
 from rt.session import holder
@@ -69,7 +70,7 @@ def check_run(config: Config) -> None:
         )
     policy = load_policy_config(path)
     trained_for = policy.trained_for or ("sim", "real")
-    where: World = "sim" if io == "sim" else "real"
+    where: RobotKind = "real" if config.run.real else "sim"
     if where not in trained_for and not config.run.fake:
         raise ConfigError(
             f"{path}: trained_for: expected a policy that was trained for a {where} robot, which "

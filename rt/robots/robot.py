@@ -127,7 +127,7 @@ def open_robot(config: Config, session: Session) -> Robot:
     Raises ConfigError when a safe stop is asked of a driver that has none.
     """
     robot: Robot = resolve(find_backend(config).robot, config)(config, session)
-    if config.run.io != "sim" and config.robot.safe_stop_s and not isinstance(robot, SafeStop):
+    if config.run.real and config.robot.safe_stop_s and not isinstance(robot, SafeStop):
         raise ConfigError(
             f"{config.sources.robot}: safe_stop_s: expected 0, since the driver of "
             f"{config.robot.name} has no safe_stop(), got {config.robot.safe_stop_s:g}"

@@ -13,7 +13,8 @@ from rt import clock
 from rt.cli import underscored
 from rt.config import Config
 from rt.config.check import session_name_problem
-from rt.config.load import MAX_DOMAIN, load_config
+from rt.config.load import load_config
+from rt.config.schema import MAX_DOMAIN
 from rt.config.words import nearest
 from rt.errors import ConfigError
 from rt.launcher import options
