@@ -44,7 +44,7 @@ class Robot(Protocol):
     def start_state_readers(self) -> None:
         """Open the robot and wait, up to `state_timeout_s`, for its first state.
 
-        Called before SCHED_FIFO: whatever threads the driver's library needs are started here, and
+        Called before SCHED_FIFO: whatever threads the driver's library needs run by its end, and
         here alone a driver may block. Raises RobotError naming what did not come, and what did.
         """
 
