@@ -146,6 +146,7 @@ def test_no_thread_of_pythons_is_started(bus: DdsBus, topic: str) -> None:
 def test_a_domain_is_open_once_and_free_after_close(domain: int, topic: str) -> None:
     first = DdsBus(domain, loopback=True)
     publisher = first.advertise(topic, "JointState")
+    assert publisher.others == 0
     with pytest.raises(RobotError, match=f"cannot join DDS domain {domain}"):
         DdsBus(domain, loopback=True)
     first.close()

@@ -426,7 +426,7 @@ def test_ticks_that_go_backwards_are_refused_until_the_robot_has_started_anew(pa
 def test_two_robots_on_one_domain_are_a_fault(pair: Pair) -> None:
     twin = pair.body.writer()
     state = pair.heard("the fault", lambda state: state.fault)
-    assert state.fault == "2 publishers on rt/lowstate: two robots on one domain?"
+    assert state.fault == "2 publishers on rt/lowstate: two robots with one id, or one domain?"
     del twin
     pair.body.say(pair.q)
     pair.heard("it to leave", lambda state: not state.fault)
@@ -448,9 +448,9 @@ def start_alone(**options: Any) -> str:
 def test_a_state_that_never_comes_is_named_with_what_is_there() -> None:
     domain = fresh_domain()
     sentence = start_alone(domain=domain)
-    assert f"no state from IGRIS_C within 0.5 s on domain {domain}" in sentence
+    assert f"no state from igris_c within 0.5 s on domain {domain}" in sentence
     assert "rt/lowstate (igris_c::msg::dds::LowState), which nobody publishes" in sentence
-    assert sentence.endswith("Published there: nothing")
+    assert "Published there: nothing; is the robot on" in sentence
 
 
 def test_a_best_effort_publisher_is_heard_as_well(pair: Pair) -> None:
@@ -475,7 +475,7 @@ def test_a_state_of_another_type_is_named() -> None:
     )
     assert (
         "expected rt/lowstate to be igris_c::msg::dds::LowState, got igris_c_sdk/msg/LowState"
-        in robot._reader.what_is_missing(there)
+        in robot._reader.why_missing(there)
     )
     del writer
     robot.shutdown()
@@ -489,8 +489,17 @@ def test_another_program_that_commands_it_is_refused() -> None:
             topic = Topic(other, LOW_CMD_TOPIC, LowCmd)
             self.other = DataWriter(other, topic, KEEP_ALL)
 
-    with pytest.raises(RobotError, match="expected nobody else to command IGRIS_C"):
+    with pytest.raises(RobotError, match="expected nobody else to command igris_c"):
         Pair(robot_class=Watched)
+
+
+def test_another_program_that_comes_to_command_it_is_a_fault_until_it_leaves(pair: Pair) -> None:
+    pair.robot.publish_action(pair.q[15:])
+    other = pair.body.writer(LowCmd, LOW_CMD_TOPIC)
+    state = pair.heard("the fault", lambda state: state.fault)
+    assert "rt/lowcmd is published on domain" in state.fault
+    del other
+    pair.heard("it to leave", lambda state: not state.fault)
 
 
 @pytest.mark.parametrize("commanded_before", [True, False])

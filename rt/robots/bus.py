@@ -44,6 +44,11 @@ class Publisher(Protocol):
     def publish(self, message: Any) -> None:
         """Send a message, or raise at once when that would take waiting."""
 
+    @property
+    def others(self) -> int:
+        """How many others publish to the same topic now. Not for every tick, and first asked
+        before real time: a means to see them may then be opened."""
+
 
 class Bus(Protocol):
     """A way to the topics of one domain."""

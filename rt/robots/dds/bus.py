@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 from typing import Any
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
@@ -62,6 +63,7 @@ HEARS_ALL = Qos(
     Policy.History.KeepLast(1),
     Policy.DataRepresentation(use_cdrv0_representation=True),
 )
+HEARS_OTHERS = Qos(Policy.IgnoreLocal.Participant, base=HEARS_ALL)
 MANY = 10_000  # more endpoints than a domain has
 
 
@@ -155,6 +157,17 @@ class DdsPublisher:
 
     def publish(self, message: Any) -> None:
         self._writer.write(message)
+
+    @property
+    def others(self) -> int:
+        return len(self._reader.get_matched_publications())
+
+    @cached_property
+    def _reader(self) -> DataReader[Any]:
+        """Nothing is read from it: DDS tells a reader who publishes to its topic."""
+        participant = self._writer.participant
+        assert participant is not None
+        return DataReader(participant, self._writer.topic, HEARS_OTHERS)
 
 
 def _in_ros_names(topic: str, type_name: str) -> tuple[str, str]:

@@ -9,12 +9,11 @@ Guarantees:
 
 Assumptions:
   - The robot is initialised, torque is on and its control mode is LOW_LEVEL: the SDK's tools.
-  - Nobody else commands it. That is looked for once, at the start.
+  - Nobody else commands it. That is refused at the start, and a fault later.
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
 import numpy as np
@@ -36,9 +35,9 @@ from rt.robots.igris_c.messages import (
 from rt.robots.igris_c.options import wire
 from rt.robots.igris_c.state import StateReader
 from rt.robots.robot import State
+from rt.robots.watch import Watch
 from rt.session import Session
 
-POLL_S = 0.001  # while waiting for the first state
 PERIOD_NS = round(1e9 / 300)  # of a safe stop's commands; the SDK's examples send as often
 
 
@@ -67,26 +66,16 @@ class IgrisC:
         subscription = self._bus.subscribe_type(LOW_STATE_TOPIC, LowState, reliable=False)
         self._reader = StateReader(subscription, self._wiring)
         self._publisher = self._bus.advertise_type(LOW_CMD_TOPIC, LowCmd)
-        timeout_s = self._config.robot.state_timeout_s
-        deadline = time.monotonic() + timeout_s
-        while not self.read_state().t_capture:
-            if time.monotonic() > deadline:
-                raise RobotError(
-                    f"no state from IGRIS_C within {timeout_s:g} s on domain "
-                    f"{self._config.run.domain}: {self._reader.what_is_missing(self._bus.topics())}"
-                )
-            time.sleep(POLL_S)
-        if LOW_CMD_TOPIC in self._bus.topics():
-            raise RobotError(
-                f"expected nobody else to command IGRIS_C, but {LOW_CMD_TOPIC} is published on "
-                f"domain {self._config.run.domain}: stop the other program, e.g. the SDK's GUI"
-            )
+        self._watch = Watch(
+            self._config, {LOW_STATE_TOPIC: subscription}, {LOW_CMD_TOPIC: self._publisher}
+        )
+        self._watch.wait_for_state(self.read_state, self._bus, self._reader.why_missing)
 
     def read_state(self) -> State:
         reader = self._reader
         reader.update()
         t_capture = max(0, reader.t_published - self._latency_ns)
-        fault = reader.fault or self._slipped()
+        fault = self._watch.fault() or reader.fault or self._slipped()
         return State(reader.q[self._wiring.indices], t_capture, fault, reader.late)
 
     def publish_action(self, action: Vector) -> None:

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rt import clock
 from rt.arrays import Vector
 from rt.errors import RobotError
 from rt.robots.bus import Subscription
 from rt.robots.igris_c.messages import LOW_STATE_TOPIC, MOTORS, LowState
 from rt.robots.igris_c.options import Wiring
 
-LOOK_NS = 500_000_000  # how often publishers are counted
 RESTARTED = 3  # messages in a row whose tick is behind: the robot's own counter began anew
 HALF = 1 << 31  # of the counter's 32 bits
 
@@ -25,24 +23,16 @@ class StateReader:
         self.q: Vector = np.full(MOTORS, np.nan)  # rad, by index
         self.t_published = 0  # ns; 0: no good message yet
         self.late = f"{LOW_STATE_TOPIC}: nothing has come yet"
+        self.fault = ""  # what the newest message says is wrong with the robot
         self._subscription = subscription
         self._wiring = wiring
         self._space = "motor_state" if wiring.mode == "ms" else "joint_state"
         self._tick = 0
         self._behind = 0  # messages in a row
         self._refused = 0  # messages, since the start
-        self._errors = ""
-        self._twins = ""
-        self._next_look = 0
-
-    @property
-    def fault(self) -> str:
-        """What is wrong with the robot, in words; empty if nothing is known to be."""
-        return self._twins or self._errors
 
     def update(self) -> None:
         """Take the newest message, unless it must be refused."""
-        self._look_for_twins()
         try:
             taken = self._subscription.take()
         except RobotError as error:
@@ -62,20 +52,18 @@ class StateReader:
         self.q[:] = q
         self.t_published = t_published
         self.late = LOW_STATE_TOPIC
-        self._errors = self._errors_in(record)
+        self.fault = self._errors_in(record)
 
-    def what_is_missing(self, there: dict[str, str]) -> str:
+    def why_missing(self, there: dict[str, str]) -> str:
         """Why no state has come, given what others publish."""
         expected = LowState.__idl_typename__
         # The bus tells `rt/x` as `/x` where the type's name is of ROS's kind.
         got = there.get(LOW_STATE_TOPIC) or there.get(LOW_STATE_TOPIC.removeprefix("rt"))
-        why = f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
-        if got and got != expected:
-            why = f"expected {LOW_STATE_TOPIC} to be {expected}, got {got}: another SDK's?"
-        elif got:
-            why = f"expected good messages of {expected}, got none: {self.late}"
-        listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(there.items()))
-        return f"{why}. Published there: {listed or 'nothing'}"
+        if not got:
+            return f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
+        if got != expected:
+            return f"expected {LOW_STATE_TOPIC} to be {expected}, got {got}: another SDK's?"
+        return f"expected good messages of {expected}, got none: {self.late}"
 
     def _refuse(self, why: str) -> None:
         self._refused += 1
@@ -105,13 +93,3 @@ class StateReader:
     def _named(self, bits: int) -> str:
         names = self._wiring.status_bits
         return ", ".join(names.get(bit, f"bit {bit}") for bit in range(32) if bits >> bit & 1)
-
-    def _look_for_twins(self) -> None:
-        now = clock.now_ns()
-        if now < self._next_look:
-            return
-        self._next_look = now + LOOK_NS
-        publishers = self._subscription.publishers
-        self._twins = ""
-        if publishers > 1:
-            self._twins = f"{publishers} publishers on {LOW_STATE_TOPIC}: two robots on one domain?"

@@ -62,9 +62,8 @@ class RosBus:
     def subscribe(self, topic: str, msg_type: str) -> RosSubscription:
         return RosSubscription(self._node, topic, get_message(full_type_name(msg_type)))
 
-    def advertise(self, topic: str, msg_type: str) -> Any:
-        # rclpy's own publisher is a `rt.robots.bus.Publisher` as it is.
-        return self._node.create_publisher(get_message(full_type_name(msg_type)), topic, QOS)
+    def advertise(self, topic: str, msg_type: str) -> RosPublisher:
+        return RosPublisher(self._node, topic, get_message(full_type_name(msg_type)))
 
     def message(self, msg_type: str) -> Any:
         return get_message(full_type_name(msg_type))()
@@ -104,6 +103,23 @@ class RosSubscription:
     def publishers(self) -> int:
         count: int = self._node.count_publishers(self._topic)
         return count
+
+
+class RosPublisher:
+    """`rt.robots.bus.Publisher`."""
+
+    def __init__(self, node: Node, topic: str, msg_class: type) -> None:
+        self._node = node
+        self._topic = topic
+        self._publisher = node.create_publisher(msg_class, topic, QOS)
+
+    def publish(self, message: Any) -> None:
+        self._publisher.publish(message)
+
+    @property
+    def others(self) -> int:
+        count: int = self._node.count_publishers(self._topic)
+        return max(0, count - 1)  # less itself
 
 
 def _never_called(message: object) -> None:

@@ -7,7 +7,7 @@ Guarantees:
 
 Assumptions:
   - One robot has the id. Two that publish on one topic are a fault.
-  - Nobody else commands it. That is looked for once, at the start.
+  - Nobody else commands it. That is refused at the start, and a fault later.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ import numpy as np
 from rt import clock
 from rt.arrays import Vector
 from rt.config import Config
-from rt.errors import RobotError
 from rt.robots.bus import MESSAGE_TYPES, Bus, Publisher
 from rt.robots.robot import State
 from rt.robots.topics.reading import Reading
 from rt.robots.topics.wiring import Wire, command_wires, state_wires
+from rt.robots.watch import Watch
 from rt.session import Session
-
-POLL_S = 0.001  # while waiting for the first state
-LOOK_NS = 500_000_000  # how often publishers are counted
 
 
 class Command(NamedTuple):
@@ -51,8 +48,6 @@ class TopicRobot:
         self._readings: list[Reading] = []
         self._commands: list[Command] = []
         self._commanded = False
-        self._fault = ""
-        self._next_look = 0
 
     def start_state_readers(self) -> None:
         for wire in state_wires(self._config):
@@ -64,19 +59,19 @@ class TopicRobot:
             if wire.names:
                 message.name = list(wire.names)
             self._commands.append(Command(wire, publisher, message))
-        deadline = time.monotonic() + self._config.robot.state_timeout_s
-        while not self.read_state().t_capture:
-            if time.monotonic() > deadline:
-                raise RobotError(self._what_is_missing())
-            time.sleep(POLL_S)
-        self._refuse_another_commander()
+        self._watch = Watch(
+            self._config,
+            {reading.wire.topic: reading.subscription for reading in self._readings},
+            {command.wire.topic: command.publisher for command in self._commands},
+        )
+        self._watch.wait_for_state(self.read_state, self._bus, self._why_missing)
 
     def read_state(self) -> State:
         for reading in self._readings:
             reading.update(self._position)
         oldest = min(self._readings, key=lambda reading: reading.t_published)
         t_capture = max(0, oldest.t_published - self._latency_ns)
-        return State(self._position, t_capture, self._look_for_twins(), oldest.late)
+        return State(self._position, t_capture, self._watch.fault(), oldest.late)
 
     def publish_action(self, action: Vector) -> None:
         for command in self._commands:
@@ -109,43 +104,9 @@ class TopicRobot:
                 stamp.sec, stamp.nanosec = divmod(now, clock.NS_PER_S)
             command.publisher.publish(command.message)
 
-    def _look_for_twins(self) -> str:
-        """What is wrong when a topic has more than one publisher."""
-        now = clock.now_ns()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_NS
-            self._fault = ""
-            for reading in self._readings:
-                if (publishers := reading.subscription.publishers) > 1:
-                    self._fault = (
-                        f"{publishers} publishers on {reading.wire.topic}: two robots with one id?"
-                    )
-        return self._fault
-
-    def _refuse_another_commander(self) -> None:
-        there = self._bus.topics()
-        for command in self._commands:
-            if command.wire.topic in there:
-                raise RobotError(
-                    f"expected nobody else to command {self._config.robot.name}, but "
-                    f"{command.wire.topic} is published on domain {self._config.run.domain}: "
-                    "stop the other program"
-                )
-
-    def _what_is_missing(self) -> str:
-        """Which topics did not come, and what there is instead."""
-        there = self._bus.topics()
+    def _why_missing(self, there: dict[str, str]) -> str:
         missing = [reading for reading in self._readings if not reading.t_published]
-        whys = "; ".join(_why_missing(reading, there) for reading in missing)
-        listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(there.items()))
-        remedy = "check the robot_id and the topics file"
-        if not there:
-            remedy = "is the robot on, in this network, and ROS_DOMAIN_ID its own?"
-        return (
-            f"no state from {self._config.robot.name} within "
-            f"{self._config.robot.state_timeout_s:g} s on domain {self._config.run.domain}: "
-            f"{whys}. Published there: {listed or 'nothing'}; {remedy}"
-        )
+        return "; ".join(_why_missing(reading, there) for reading in missing)
 
 
 def _why_missing(reading: Reading, there: dict[str, str]) -> str:
