@@ -374,6 +374,13 @@ def test_error_bits_are_a_fault_by_name(pair: Pair) -> None:
     pair.heard("no fault", lambda state: not state.fault)
 
 
+def test_error_bits_of_a_message_that_is_refused_are_told(pair: Pair) -> None:
+    pair.body.state.record["motor_state"]["status_bits"][17] = 0b100
+    pair.body.say(np.full(MOTORS, np.nan))
+    state = pair.heard("the refusal", lambda s: "is not finite" in s.late)
+    assert state.fault == "motor 17 (left_arm 2): stalled"
+
+
 def test_a_leg_that_was_moved_away_is_a_fault_and_stays_latched() -> None:
     pair = Pair(max_following_error_deg=25)
     moved = pair.q.copy()
@@ -403,6 +410,26 @@ def test_a_message_that_is_not_finite_changes_nothing(pair: Pair) -> None:
     np.testing.assert_array_equal(state.position, before.position)
     pair.body.say(pair.q)
     pair.heard("a good one", lambda s: s.t_capture > before.t_capture and s.late == LOW_STATE_TOPIC)
+
+
+def test_a_message_that_comes_again_is_no_new_measurement(pair: Pair) -> None:
+    pair.body.say(pair.q, tick=7)
+    before = pair.heard("it", lambda _: pair.robot._reader._tick == 7)
+    pair.body.say(pair.q, tick=7)  # what a gateway does when the robot is silent
+    state = pair.heard("it again", lambda s: s.late == "rt/lowstate: refused 1, tick 7 after 7")
+    assert state.t_capture == before.t_capture
+    pair.body.say(pair.q, tick=8)
+    pair.heard("the next", lambda s: s.t_capture > before.t_capture and s.late == LOW_STATE_TOPIC)
+
+
+def test_a_robot_that_does_not_count_is_heard(pair: Pair) -> None:
+    for offset in (1.0, 2.0):
+
+        def came(state: State, offset: float = offset) -> bool:
+            pair.body.say(pair.q + offset, tick=0)
+            return bool(abs(state.position[0] - pair.q[15] - offset) < 1e-6)
+
+        pair.heard("a state", came)
 
 
 def test_ticks_that_go_backwards_are_refused_until_the_robot_has_started_anew(pair: Pair) -> None:

@@ -42,6 +42,7 @@ class StateReader:
             return
         message, t_published = taken
         record = message.record
+        self.fault = self._errors_in(record)  # of a message that is refused, too
         q = record[self._space]["q"]
         if not np.isfinite(q).all():
             self._refuse(f"{self._space}[{np.isfinite(q).argmin()}].q is not finite")
@@ -52,7 +53,6 @@ class StateReader:
         self.q[:] = q
         self.t_published = t_published
         self.late = LOW_STATE_TOPIC
-        self.fault = self._errors_in(record)
 
     def why_missing(self, there: dict[str, str]) -> str:
         """Why no state has come, given what others publish."""
@@ -70,7 +70,9 @@ class StateReader:
         self.late = f"{LOW_STATE_TOPIC}: refused {self._refused}, {why}"
 
     def _in_order(self, tick: int) -> bool:
-        """Whether a message is not older than the one before; a robot may count anew."""
+        """Whether a message is newer than the one before; a robot may count anew, or not at all."""
+        if self.t_published and tick == self._tick != 0:
+            return False  # a gateway that repeats what a silent robot said last
         behind = self.t_published and (tick - self._tick) % (2 * HALF) >= HALF
         self._behind = self._behind + 1 if behind else 0
         if self._behind and self._behind < RESTARTED:
