@@ -14,6 +14,7 @@ Assumptions:
 from __future__ import annotations
 
 import os
+import secrets
 from typing import Any
 
 import rclpy
@@ -24,10 +25,10 @@ from rclpy.signals import SignalHandlerOptions
 from rosidl_runtime_py.utilities import get_message
 
 from rt import clock
+from rt.errors import RobotError
 from rt.robots.bus import full_type_name
 from rt.robots.source_clock import SourceClock
 
-NODE = "rt"
 QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
@@ -40,7 +41,11 @@ class RosBus:
     """The topics of one ROS domain."""
 
     def __init__(self, domain: int, namespace: str, *, loopback: bool) -> None:
-        """Join `domain` as the node `rt` in `namespace`; with `loopback`, this machine's alone."""
+        """Join `domain` in `namespace`; with `loopback`, this machine's alone.
+
+        The node's name is its own, so that another session's is told from it. `~` in a topic has
+        long been resolved, as the node `rt`.
+        """
         if loopback:  # the first name is Iron's and newer, the second is older
             os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
             os.environ["ROS_LOCALHOST_ONLY"] = "1"
@@ -52,7 +57,7 @@ class RosBus:
             signal_handler_options=SignalHandlerOptions.NO,
         )
         self._node = Node(
-            NODE,
+            f"rt_{secrets.token_hex(4)}",
             namespace=namespace,
             context=self._context,
             enable_rosout=False,
@@ -73,7 +78,7 @@ class RosBus:
             topic: publisher.topic_type
             for topic, _ in self._node.get_topic_names_and_types()
             for publisher in self._node.get_publishers_info_by_topic(topic)
-            if publisher.node_name != NODE
+            if publisher.node_name != self._node.get_name()
         }
 
     def close(self) -> None:
@@ -92,8 +97,12 @@ class RosSubscription:
 
     def take(self) -> tuple[Any, int] | None:
         handle = self._subscription.handle
-        with handle:
-            taken = handle.take_message(self._subscription.msg_type, self._subscription.raw)
+        try:
+            with handle:
+                taken = handle.take_message(self._subscription.msg_type, self._subscription.raw)
+        except Exception as error:  # the decoder's: whatever came over the network
+            name = self._subscription.msg_type.__name__
+            raise RobotError(f"bytes that are no {name}: {error}") from None
         if taken is None:
             return None
         message, info = taken
