@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from cyclonedds.domain import DomainParticipant
 from dds_env import fresh_domain, fresh_robot_id
-from launched import ROOT, run_module, segments, until
+from launched import ROOT, SHM, run_module, segments, until
 from playing import Fake
 
 from rt import clock
@@ -293,6 +294,8 @@ def test_a_killed_fake_is_not_found_and_another_takes_its_place() -> None:
         assert segments(fake.name)
         assert find_fake("igris_b", fake.robot_id, fake.domain) is None
         with Lock(fake.name, "supervisor"):  # as another has it that has not told of itself yet
+            assert find_fake("igris_b", fake.robot_id, fake.domain) is None
+            os.truncate(SHM / f"rt.{fake.name}.fake", 0)  # a ring that is being made
             assert find_fake("igris_b", fake.robot_id, fake.domain) is None
         fake.start()
         assert fake.stop() == 0

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from rt.config.words import nearest
-from rt.errors import NoSessionError, RobotError, SegmentMissingError
+from rt.errors import LayoutError, NoSessionError, RobotError, SegmentMissingError
 from rt.robots.fake.faults import parse_fault
 from rt.robots.fake.report import Report
 from rt.session import Session, holder
@@ -56,7 +56,7 @@ def find_fake(robot: str, robot_id: str, domain: int) -> Presence | None:
             record = ring.buffer()
             if ring.read_latest(record) is None:
                 return None  # it is only starting
-    except SegmentMissingError:
+    except (SegmentMissingError, LayoutError):  # its ring is not made yet, or not all of it
         return None
     presence = msgspec.json.decode(record["json"].item(), type=Presence)
     return presence if presence.pid == pid else None  # else it is a dead one's, and not yet ours
