@@ -181,6 +181,14 @@ def test_cyclonedds_uri_is_the_users_own_but_on_loopback(
     DdsBus(domain, loopback=True).close()
 
 
+def test_a_cyclonedds_uri_that_cyclonedds_cannot_take_is_a_sentence(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLONEDDS_URI", "file:///home/zoë/dds.xml")
+    with pytest.raises(RobotError, match="a CYCLONEDDS_URI that is right"):
+        DdsBus(domain, loopback=False)
+
+
 def test_a_robot_that_hangs_does_not_hold_up_who_commands_it(bus: DdsBus, domain: int) -> None:
     robot_id = fresh_robot_id()
     publisher = bus.advertise(f"/igris_b/{robot_id}/target_joints", "JointState")

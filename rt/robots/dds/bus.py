@@ -76,7 +76,7 @@ class DdsBus:
         try:
             self._domain = Domain(domain, ",".join(filter(None, (ALWAYS, own))))
             self._participant = DomainParticipant(domain)
-        except DDSException as error:
+        except (DDSException, UnicodeEncodeError) as error:  # cyclonedds takes ASCII alone
             raise RobotError(
                 f"cannot join DDS domain {domain} ({error}): expected a network interface that is "
                 "up, a CYCLONEDDS_URI that is right if it is set, and the domain not open already"
