@@ -135,6 +135,31 @@ def test_a_frame_is_dated_back_by_its_camera_s_latency(tmp_path: Path) -> None:
     assert int(frame["t_capture"]) == 957_500_000
 
 
+class Retrieved:
+    """A capture that has grabbed this picture."""
+
+    def __init__(self, picture: Any) -> None:
+        self.retrieve = lambda: (True, picture)
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ((48, 64), "gives frames without colours"),
+        ((48, 64, 1), "gives frames without colours"),
+        ((48, 64, 2), "gives frames without colours"),
+        ((0, 0, 3), "gives a frame that cannot be decoded"),
+        ((0, 0), "gives a frame that cannot be decoded"),
+    ],
+)
+def test_a_picture_that_is_empty_or_without_colours_is_told(
+    shape: tuple[int, ...], complaint: str
+) -> None:
+    camera = camera_config("/dev/video0", width=64, height=48)
+    capture: Any = Retrieved(np.zeros(shape, np.uint8))
+    assert complaint in decode(capture, camera, 0, np.zeros((), frame_dtype(6, 8)))
+
+
 def test_a_driver_s_stamp_counts_if_it_is_of_our_clock() -> None:
     now = 5_000_000_000_000
     assert stamp_ns(4_999_970.5, now) == 4_999_970_500_000  # 29.5 ms ago

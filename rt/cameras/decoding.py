@@ -16,8 +16,10 @@ def decode(capture: cv2.VideoCapture, camera: CameraConfig, stamp_ns: int, frame
     policy would see a distorted world.
     """
     came, picture = capture.retrieve()
-    if not came or picture is None:
+    if not came or picture is None or not picture.size:
         return f"{camera.source} gives a frame that cannot be decoded"
+    if picture.shape[2:] != (3,):
+        return f"{camera.source} gives frames without colours: correct fourcc, or the source"
     height, width = picture.shape[:2]
     if width * camera.height != height * camera.width:
         return (
