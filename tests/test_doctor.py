@@ -333,6 +333,42 @@ def test_each_camera_is_looked_for(tmp_path: Path, config: Config) -> None:
     assert not list(session.cameras(Subject(config, {})))  # simulated views need no device
 
 
+ASK_ABOUT = """
+import sys, msgspec
+from rt.config.load import load_config
+from rt.doctor import session
+from rt.doctor.row import Subject
+from rt.launcher.options import parse
+config = load_config(parse(["--robot", "igris_b", "--io", "dds"])).config
+name, path = config.params.camera_names[0], sys.argv[1]
+head = msgspec.structs.replace(config.robot.cameras[name], source=path)
+robot = msgspec.structs.replace(config.robot, cameras=config.robot.cameras | {name: head})
+row = next(session.cameras(Subject(msgspec.structs.replace(config, robot=robot), {})))
+print(row.ok, row.found)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up rights of root's")
+@pytest.mark.parametrize(("mode", "ok"), [(0o600, True), (0o400, False), (0, False)])
+def test_a_camera_must_be_ours_to_read_and_to_write(mode: int, ok: bool) -> None:
+    leader, follower = os.openpty()
+    try:
+        device = os.ttyname(follower)
+        Path(device).chmod(mode)
+        not_almighty = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+        done = subprocess.run(
+            [*not_almighty, sys.executable, "-c", ASK_ABOUT, device],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        os.close(leader)
+        os.close(follower)
+    why = "" if ok else ", but it may not be used"
+    assert done.stdout.strip() == f"{ok} {device}{why}"
+
+
 def test_what_died_is_told_apart_from_what_lives() -> None:
     dead, live = unique_session("dead"), unique_session("live")
     dtype = np.dtype([("x", "f8")])

@@ -58,7 +58,7 @@ def rings_bytes(config: Config) -> int:
 
 
 def cameras(subject: Subject) -> Iterator[Row]:
-    """Whether each camera is there and may be read."""
+    """Whether each camera is there and may be used."""
     config = subject.config
     if config is None or not config.run.opens_cameras:
         return
@@ -72,8 +72,8 @@ def cameras(subject: Subject) -> Iterator[Row]:
         if not path.exists():
             found, ok = f"{source}, but nothing is there", False
             remedy = f"plug it in, or set robot.cameras.{name}.source: there is {there}"
-        elif not os.access(path, os.R_OK):
-            found, ok = f"{source}, but it may not be read", False
+        elif not os.access(path, os.R_OK | (os.W_OK if path.is_char_device() else 0)):
+            found, ok = f"{source}, but it may not be used", False
             remedy = "sudo usermod -aG video $USER   # then log in again"
         yield Row(name=f"camera {name}", found=found, ok=ok, required=True, remedy=remedy)
 
