@@ -107,18 +107,16 @@ class Snapshots:
 
     def _joints(self, record: Any) -> list[dict[str, Any]]:
         """By joint group what was measured and commanded last, degrees; None: not yet."""
-        joints, start = [], 0
-        for group in self.config.robot.joint_groups:
-            end = start + len(group.lower_deg)
-            joints.append(
-                {
-                    "group": group.name,
-                    "measured_deg": _degrees(record, "state", slice(start, end)),
-                    "commanded_deg": _degrees(record, "command", slice(start, end)),
-                }
+        return [
+            {
+                "group": group.name,
+                "measured_deg": _degrees(record, "state", joints),
+                "commanded_deg": _degrees(record, "command", joints),
+            }
+            for group, joints in zip(
+                self.config.robot.joint_groups, self.config.joint_slices.values(), strict=True
             )
-            start = end
-        return joints
+        ]
 
     def _tick_stats(self, record: Any) -> dict[str, Any]:
         stats: dict[str, Any] = {

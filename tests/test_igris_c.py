@@ -361,11 +361,11 @@ def test_error_bits_are_a_fault_by_name(pair: Pair) -> None:
     record["motor_state"]["status_bits"][17] = 0b100 | 1 << 20
     pair.body.say()
     state = pair.heard("the fault", lambda state: state.fault)
-    assert state.fault == "motor 17 (left_arm 2): stalled, bit 20"
+    assert state.fault == "motor 17 (left_arm[2]): stalled, bit 20"
     record["joint_state"]["status_bits"][3] = 1
     pair.body.say()
     state = pair.heard("two", lambda state: "more" in state.fault)
-    assert state.fault == "motor 17 (left_arm 2): stalled, bit 20; and 1 more"
+    assert state.fault == "motor 17 (left_arm[2]): stalled, bit 20; and 1 more"
     record["motor_state"]["status_bits"] = 0
     pair.body.say()
     pair.heard("the leg's", lambda s: s.fault == "joint 3 (latched): initialisation failed")
@@ -378,7 +378,7 @@ def test_error_bits_of_a_message_that_is_refused_are_told(pair: Pair) -> None:
     pair.body.state.record["motor_state"]["status_bits"][17] = 0b100
     pair.body.say(np.full(MOTORS, np.nan))
     state = pair.heard("the refusal", lambda s: "is not finite" in s.late)
-    assert state.fault == "motor 17 (left_arm 2): stalled"
+    assert state.fault == "motor 17 (left_arm[2]): stalled"
 
 
 def test_a_leg_that_was_moved_away_is_a_fault_and_stays_latched() -> None:
@@ -569,7 +569,7 @@ def test_the_fake_robot_is_driven_and_its_errors_are_named() -> None:
 
         until("the arms to follow", follows)
         fake.fault("status 5 17")
-        until("the fault", lambda: robot.read_state().fault.startswith("motor 17 (left_arm 2): "))
+        until("the fault", lambda: robot.read_state().fault.startswith("motor 17 (left_arm[2]): "))
         state = robot.read_state()
         assert 0 < time.monotonic_ns() - state.t_capture < 1e9
         assert fake.stream(LOW_CMD_TOPIC).refused == 0

@@ -72,7 +72,7 @@ def _check_robot(config: Config) -> None:
 
 
 def _check_group(config: Config, index: int, group: JointGroup) -> None:
-    joints = len(group.lower_deg)
+    joints = group.joints
     at: list[Key] = ["joint_groups", index]
     if not joints:
         raise _fail(config, "robot", [*at, "lower_deg"], "expected at least one joint, got none")
@@ -104,7 +104,7 @@ def _check_group(config: Config, index: int, group: JointGroup) -> None:
 
 
 def _check_dimensions(config: Config) -> None:
-    joints = sum(len(group.lower_deg) for group in config.robot.joint_groups)
+    joints = sum(group.joints for group in config.robot.joint_groups)
     for key in ("proprio_state_dim", "action_dim"):
         value = getattr(config.params, key)
         if value != joints:
@@ -177,10 +177,7 @@ def _check_topics(config: Config) -> None:
     if not NAME.fullmatch(topics.robot_id):
         complaint = f"expected 1 to 64 letters, digits, _ or -, got {topics.robot_id!r}"
         raise _fail(config, "topics", ["robot_id"], complaint)
-    joints = {
-        key: len(group.lower_deg)
-        for key, group in zip(config.robot.state_keys, config.robot.joint_groups, strict=True)
-    }
+    joints = {key: part.stop - part.start for key, part in config.joint_slices.items()}
     _check_fields(config, "topics", topics.topics, joints)
     _check_fields(config, "commands", topics.commands, joints)
 

@@ -110,6 +110,11 @@ class JointGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_acceleration_deg_s2: Degrees | None = None  # None: a jump is sent at full speed
     max_following_error_deg: Degrees | None = None  # None: the robot's
 
+    @property
+    def joints(self) -> int:
+        """How many there are."""
+        return len(self.lower_deg)
+
 
 class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One real camera: what is asked of it, and how its frames become observation images."""
@@ -231,6 +236,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return {name: getattr(self.params, name) for name in names}
 
     @property
+    def joint_slices(self) -> dict[str, slice]:
+        """State key → where its joints lie in a vector (A,)."""
+        slices, start = {}, 0
+        for key, group in zip(self.robot.state_keys, self.robot.joint_groups, strict=True):
+            slices[key] = slice(start, start + group.joints)
+            start += group.joints
+        return slices
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """(A,) what to call each joint: its group's name and its place there, `right_arm[3]`."""
+        return tuple(f"{g.name}[{i}]" for g in self.robot.joint_groups for i in range(g.joints))
+
+    @property
     def lower_rad(self) -> Vector:
         """(A,) lowest positions, rad."""
         return _radians(x for group in self.robot.joint_groups for x in group.lower_deg)
@@ -247,7 +266,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return _radians(
             x
             for group in self.robot.joint_groups
-            for x in group.initial_deg or [stay] * len(group.lower_deg)
+            for x in group.initial_deg or [stay] * group.joints
         )
 
     @property
@@ -283,9 +302,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _per_joint(self, degrees: Callable[[JointGroup], float]) -> Vector:
         """(A,) rad: one value per group, given to each of its joints."""
-        return _radians(
-            degrees(group) for group in self.robot.joint_groups for _ in group.lower_deg
-        )
+        groups = self.robot.joint_groups
+        return _radians(degrees(group) for group in groups for _ in range(group.joints))
 
 
 def encode_config(config: Config) -> bytes:

@@ -32,7 +32,7 @@ class Following:
         self._lower, self._upper = config.lower_rad, config.upper_rad
         seconds = config.robot.following_release_s
         self._release_looks = max(1, round(seconds * config.control_hz))
-        self._names = joint_names(config)
+        self._names = config.joint_names
         self._error = np.empty_like(self._max_error)
         self._followed = 0  # looks in a row
 
@@ -63,12 +63,3 @@ class Following:
         self._followed = 0
         np.clip(measured, self._lower, self._upper, out=self.pose)
         return True
-
-
-def joint_names(config: Config) -> list[str]:
-    """What to call each joint: its group's name and its place there, `right_arm[3]`."""
-    return [
-        f"{group.name}[{i}]"
-        for group in config.robot.joint_groups
-        for i in range(len(group.lower_deg))
-    ]

@@ -8,7 +8,6 @@ import numpy as np
 
 from rt.arrays import Vector
 from rt.config import Config
-from rt.control.following import joint_names
 from rt.records import Hold
 
 
@@ -17,7 +16,7 @@ class Preview:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._names = joint_names(config)
+        self._names = config.joint_names
         self._told = False
 
     def lines(self, tick: Any, chunk: Any) -> list[str]:

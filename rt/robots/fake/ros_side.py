@@ -12,7 +12,7 @@ import numpy as np
 
 from rt import clock
 from rt.arrays import Vector
-from rt.config import Config, Topic
+from rt.config import Topic
 from rt.config.topic_names import resolve_topic
 from rt.robots.bus import Publisher
 from rt.robots.dds.messages import IDL_TYPES
@@ -53,7 +53,7 @@ class RosSide:
     def __init__(self, stage: Stage) -> None:
         self._bus, self._faults = stage.bus, stage.faults
         topics = stage.config.topics
-        vector = _vector_slices(stage.config)
+        vector = stage.config.joint_slices
         self._spoken: list[Spoken] = []
         self._heard: list[Heard] = []
         for key, topic in topics.topics.items():
@@ -110,15 +110,6 @@ def _finish_joint_state(message: Any, spoken: Spoken, effort: Vector, faults: Fa
         for attr in ("name", "position", "effort"):
             values = getattr(message, attr)
             setattr(message, attr, values[1:] + values[:1])
-
-
-def _vector_slices(config: Config) -> dict[str, slice]:
-    """Where each state key lies in state and action."""
-    slices, start = {}, 0
-    for key, group in zip(config.robot.state_keys, config.robot.joint_groups, strict=True):
-        slices[key] = slice(start, start + len(group.lower_deg))
-        start = slices[key].stop
-    return slices
 
 
 def _parts(topic: Topic, vector: dict[str, slice]) -> list[Part]:

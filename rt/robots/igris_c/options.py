@@ -86,7 +86,7 @@ class Wiring(NamedTuple):
 
     mode: Mode
     indices: NDArray[np.intp]  # (A,) of each joint of the state and action vectors
-    groups: tuple[str, ...]  # (31,) by index, for people: "left_arm 3", or what is latched
+    names: tuple[str, ...]  # (31,) by index, for people: "left_arm[3]", or "latched"
     kp: NDArray[np.float32]  # (31,)
     kd: NDArray[np.float32]  # (31,)
     status_bits: dict[int, str]
@@ -103,7 +103,7 @@ def wire(config: Config) -> Wiring:
     options = convert(config.robot.options, Options, place)
     known = [group.name for group in config.robot.joint_groups]
     index_map = _index_map(options, known, place)
-    groups = ["latched"] * MOTORS
+    names = ["latched"] * MOTORS
     taken: dict[int, str] = {}
     for group in config.robot.joint_groups:
         at = f"{place}.index_map.{group.name}"
@@ -112,14 +112,14 @@ def wire(config: Config) -> Wiring:
                 f"{at}: expected the indices of this joint group, got none: the map has "
                 f"{', '.join(index_map)}"
             )
-        _check_group(at, index_map[group.name], len(group.lower_deg), taken)
-        for joint, index in enumerate(index_map[group.name]):
-            taken[index] = group.name
-            groups[index] = f"{group.name} {joint}"
+        _check_group(at, index_map[group.name], group.joints, taken)
+        taken |= dict.fromkeys(index_map[group.name], group.name)
+    for name, index in zip(config.joint_names, taken, strict=True):
+        names[index] = name
     return Wiring(
         mode=options.kinematic_mode,
         indices=np.fromiter(taken, np.intp),
-        groups=tuple(groups),
+        names=tuple(names),
         kp=_gains(options.kp, f"{place}.kp"),
         kd=_gains(options.kd, f"{place}.kd"),
         status_bits=_bits(options.status_bits, f"{place}.status_bits"),

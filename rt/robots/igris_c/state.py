@@ -85,7 +85,7 @@ class StateReader:
         if not (motors.any() or joints.any()):
             return ""
         errors = [
-            f"{axis} {index} ({self._wiring.groups[index]}): {self._named(int(bits[index]))}"
+            f"{axis} {index} ({self._wiring.names[index]}): {self._named(int(bits[index]))}"
             for axis, bits in (("motor", motors), ("joint", joints))
             for index in np.flatnonzero(bits)
         ]

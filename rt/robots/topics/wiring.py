@@ -82,7 +82,7 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
         raise ConfigError(f"{place}: {error}") from None
     if topic.names and topic.msg_type != "JointState":
         raise ConfigError(f"{place}.names: expected none, since a {topic.msg_type} has no names")
-    joints = _places_in_vector(config)
+    joints = config.joint_slices
     parts: dict[str, list[tuple[slice, slice]]] = {}
     for key, field in topic.fields.items():
         if key not in joints:
@@ -115,12 +115,3 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
 def _indices(array: Array) -> list[int]:
     """Which values of the array are joints of the vector."""
     return [index for part, _ in array.parts for index in range(part.start, part.stop)]
-
-
-def _places_in_vector(config: Config) -> dict[str, slice]:
-    """State key → where its joints lie in a vector (A,)."""
-    places, start = {}, 0
-    for key, group in zip(config.robot.state_keys, config.robot.joint_groups, strict=True):
-        places[key] = slice(start, start + len(group.lower_deg))
-        start = places[key].stop
-    return places
