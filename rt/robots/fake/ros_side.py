@@ -12,38 +12,27 @@ import numpy as np
 
 from rt import clock
 from rt.arrays import Vector
-from rt.config import Topic
-from rt.config.topic_names import resolve_topic
 from rt.robots.bus import Publisher
 from rt.robots.dds.messages import IDL_TYPES
 from rt.robots.fake.faults import FLOOD, Faults
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.report import Stream
 from rt.robots.fake.stage import Stage
-
-
-class Part(NamedTuple):
-    """Where a state key lies: in a message's array, and in the robot's vector."""
-
-    attr: str
-    wire: slice
-    vector: slice
+from rt.robots.topics.wiring import Wire, command_wires, state_wires
 
 
 class Spoken(NamedTuple):
     """A topic that the robot publishes."""
 
-    key: str  # its name in the topics file
-    topic: Topic
+    wire: Wire
     publisher: Publisher
-    parts: list[Part]
 
 
 class Heard(NamedTuple):
     """A topic that the robot obeys."""
 
+    wire: Wire
     hearing: Hearing
-    parts: list[Part]
     stream: Stream
 
 
@@ -52,25 +41,21 @@ class RosSide:
 
     def __init__(self, stage: Stage) -> None:
         self._bus, self._faults = stage.bus, stage.faults
-        topics = stage.config.topics
-        vector = stage.config.joint_slices
-        self._spoken: list[Spoken] = []
+        self._spoken = [
+            Spoken(wire, stage.bus.advertise(wire.topic, wire.msg_type))
+            for wire in state_wires(stage.config)
+        ]
         self._heard: list[Heard] = []
-        for key, topic in topics.topics.items():
-            name = resolve_topic(topic.topic, topics.robot_id, topics.namespace)
-            publisher = stage.bus.advertise(name, topic.msg_type)
-            self._spoken.append(Spoken(key, topic, publisher, _parts(topic, vector)))
-        for topic in topics.commands.values():
-            name = resolve_topic(topic.topic, topics.robot_id, topics.namespace)
-            hearing = Hearing(stage.participant, f"rt{name}", IDL_TYPES[topic.msg_type])
-            stream = stage.report.streams[name] = Stream()
-            self._heard.append(Heard(hearing, _parts(topic, vector), stream))
+        for wire in command_wires(stage.config):
+            hearing = Hearing(stage.participant, f"rt{wire.topic}", IDL_TYPES[wire.msg_type])
+            stream = stage.report.streams[wire.topic] = Stream()
+            self._heard.append(Heard(wire, hearing, stream))
 
     def listen(self, target: Vector, position: Vector) -> None:
         """Write what is commanded into `target` (S,) rad. `position` (S,): where the robot is."""
         for heard in self._heard:
             for message in heard.hearing.messages():
-                command = _command(message, heard.parts, len(target))
+                command = _command(message, heard.wire, len(target))
                 if command is None:
                     heard.stream.refused += 1
                     continue
@@ -82,64 +67,44 @@ class RosSide:
     def publish(self, position: Vector, effort: Vector) -> None:
         """Publish `position` (S,) rad and `effort` (S,)."""
         for spoken in self._spoken:
-            if self._faults.on("stall", spoken.key):
+            if self._faults.on("stall", spoken.wire.key):
                 continue
-            message = self._message(spoken, position, effort)
-            for _ in range(FLOOD if self._faults.on("flood", spoken.key) else 1):
+            message = self._message(spoken.wire, position, effort)
+            for _ in range(FLOOD if self._faults.on("flood", spoken.wire.key) else 1):
                 spoken.publisher.publish(message)
 
-    def _message(self, spoken: Spoken, position: Vector, effort: Vector) -> Any:
-        message = self._bus.message(spoken.topic.msg_type)
-        for attr in {part.attr for part in spoken.parts}:
-            parts = [part for part in spoken.parts if part.attr == attr]
-            source = effort if attr == "effort" else position
-            values = _wire(parts, source, len(spoken.topic.names))
-            setattr(message, attr, _spoilt(values, spoken.key, self._faults))
-        if spoken.topic.msg_type == "JointState":
-            _finish_joint_state(message, spoken, effort, self._faults)
+    def _message(self, wire: Wire, position: Vector, effort: Vector) -> Any:
+        message = self._bus.message(wire.msg_type)
+        for array in wire.arrays:
+            values = array.pack(effort if array.attr == "effort" else position)
+            setattr(message, array.attr, _spoilt(values, wire.key, self._faults))
+        if wire.msg_type == "JointState":
+            _finish_joint_state(message, wire, effort, self._faults)
         return message
 
 
-def _finish_joint_state(message: Any, spoken: Spoken, effort: Vector, faults: Faults) -> None:
+def _finish_joint_state(message: Any, wire: Wire, effort: Vector, faults: Faults) -> None:
     """Add what the topics file does not tell: the stamp, the names, the effort."""
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     if not message.effort:
-        message.effort = _wire(spoken.parts, effort, len(message.position))
-    message.name = list(spoken.topic.names) or [f"joint{i}" for i in range(len(message.position))]
-    if faults.on("names", spoken.key):
+        message.effort = wire.arrays[0].pack(effort)
+    message.name = list(wire.names) or [f"joint{i}" for i in range(len(message.position))]
+    if faults.on("names", wire.key):
         for attr in ("name", "position", "effort"):
             values = getattr(message, attr)
             setattr(message, attr, values[1:] + values[:1])
 
 
-def _parts(topic: Topic, vector: dict[str, slice]) -> list[Part]:
-    return [
-        Part(field.attr, slice(*field.slice), vector[key])
-        for key, field in topic.fields.items()
-        if key in vector
-    ]
-
-
-def _wire(parts: list[Part], vector: Vector, length: int) -> list[float]:
-    """The parts of `vector` as a message's array of at least `length`; zeros where it has none."""
-    values = np.zeros(max(length, *(part.wire.stop for part in parts)))
-    for part in parts:
-        values[part.wire] = vector[part.vector]
-    return list(map(float, values))
-
-
-def _command(message: Any, parts: list[Part], joints: int) -> Vector | None:
+def _command(message: Any, wire: Wire, joints: int) -> Vector | None:
     """(joints,) rad, NaN where the message says nothing; None for one not to be obeyed."""
     if message is None:
         return None
     command = np.full(joints, np.nan)
-    for part in parts:
-        values = np.asarray(getattr(message, part.attr), np.float64)
-        if len(values) != max(p.wire.stop for p in parts if p.attr == part.attr):
+    for array in wire.arrays:
+        values = getattr(message, array.attr)
+        if array.complaint(values):
             return None
-        if not np.isfinite(values).all():
-            return None
-        command[part.vector] = values[part.wire]
+        array.unpack(values, command)
     return command
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rt.arrays import Vector
@@ -38,9 +37,7 @@ class Reading:
             self._refuse(why)
             return
         for array in self.wire.arrays:
-            values = getattr(message, array.attr)
-            for part, joints in array.parts:
-                position[joints] = values[part]
+            array.unpack(getattr(message, array.attr), position)
         self.t_published = t_published
         self._stamp = _header_ns(message)
         self.late = self.wire.topic
@@ -57,11 +54,8 @@ class Reading:
     def _complaint(self, message: Any) -> str:
         """Why a message is refused; empty if it is good."""
         for array in self.wire.arrays:
-            values = getattr(message, array.attr)
-            if len(values) != array.length:
-                return f"{len(values)} values of {array.attr}, not {array.length}"
-            if not all(map(math.isfinite, values)):
-                return f"{array.attr} is not finite"
+            if why := array.complaint(getattr(message, array.attr)):
+                return why
         if self.wire.names and tuple(message.name) != self.wire.names:
             return f"the joints' names are not {', '.join(self.wire.names)}"
         behind = self._stamp - _header_ns(message)

@@ -76,10 +76,7 @@ class TopicRobot:
     def publish_action(self, action: Vector) -> None:
         for command in self._commands:
             for array in command.wire.arrays:
-                values = np.empty(array.length)
-                for part, joints in array.parts:
-                    values[part] = action[joints]
-                setattr(command.message, array.attr, values.tolist())
+                setattr(command.message, array.attr, array.pack(action))
         self._commanded = True
         self._send()
 

@@ -5,8 +5,13 @@ A message has its own order (IGRIS_B's: right, then left), a vector that of `rob
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from rt.arrays import Vector
 from rt.config import Config, Topic
 from rt.config.topic_names import resolve_topic
 from rt.errors import ConfigError
@@ -22,10 +27,32 @@ class Array(NamedTuple):
     length: int
     parts: tuple[tuple[slice, slice], ...]  # where in the array, and where in the vector
 
+    def pack(self, vector: Vector) -> list[float]:
+        """The array of a message that carries `vector` (A,) rad; zeros where no joint lies."""
+        values = np.zeros(self.length)
+        for part, joints in self.parts:
+            values[part] = vector[joints]
+        packed: list[float] = values.tolist()
+        return packed
+
+    def unpack(self, values: Sequence[float], vector: Vector) -> None:
+        """Write the joints among a message's `values` to `vector` (A,) rad."""
+        for part, joints in self.parts:
+            vector[joints] = values[part]
+
+    def complaint(self, values: Sequence[float]) -> str:
+        """Why a message's `values` are to be refused; empty if they are good."""
+        if len(values) != self.length:
+            return f"{len(values)} values of {self.attr}, not {self.length}"
+        if not all(map(math.isfinite, values)):
+            return f"{self.attr} is not finite"
+        return ""
+
 
 class Wire(NamedTuple):
     """One topic, as far as it carries joints of the vector."""
 
+    key: str  # in the topics file
     topic: str  # resolved
     msg_type: str
     names: tuple[str, ...]  # which JointState.name must hold; (): whatever it holds
@@ -68,13 +95,14 @@ def _wires(config: Config, section: str, topics: dict[str, Topic]) -> tuple[Wire
                 '"{robot_id}/joint_states" with "msg_type", and "fields" with "slice" and "attr"'
             )
     return tuple(
-        _wire(config, topic, f"{place}.{name}")
+        _wire(config, name, topic, place)
         for name, topic in topics.items()
         if known & topic.fields.keys()  # motor currents alone are nobody's state
     )
 
 
-def _wire(config: Config, topic: Topic, place: str) -> Wire:
+def _wire(config: Config, key: str, topic: Topic, place: str) -> Wire:
+    place = f"{place}.{key}"
     try:
         full_type_name(topic.msg_type)
         name = resolve_topic(topic.topic, config.topics.robot_id, config.topics.namespace)
@@ -84,15 +112,15 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
         raise ConfigError(f"{place}.names: expected none, since a {topic.msg_type} has no names")
     joints = config.joint_slices
     parts: dict[str, list[tuple[slice, slice]]] = {}
-    for key, field in topic.fields.items():
-        if key not in joints:
+    for state_key, field in topic.fields.items():
+        if state_key not in joints:
             continue
         if field.attr not in ARRAYS[topic.msg_type]:
             raise ConfigError(
-                f"{place}.fields.{key}.attr: expected {' or '.join(ARRAYS[topic.msg_type])} of "
-                f"{topic.msg_type}, got {field.attr!r}"
+                f"{place}.fields.{state_key}.attr: expected "
+                f"{' or '.join(ARRAYS[topic.msg_type])} of {topic.msg_type}, got {field.attr!r}"
             )
-        parts.setdefault(field.attr, []).append((slice(*field.slice), joints[key]))
+        parts.setdefault(field.attr, []).append((slice(*field.slice), joints[state_key]))
     arrays = tuple(
         # Names tell how many there are; else what is asked for is all there is.
         Array(attr, len(topic.names) or max(part.stop for part, _ in pairs), tuple(pairs))
@@ -109,7 +137,7 @@ def _wire(config: Config, topic: Topic, place: str) -> Wire:
             raise ConfigError(
                 f"{place}: expected slices within the {array.length} names, got one beyond"
             )
-    return Wire(name, topic.msg_type, topic.names, arrays)
+    return Wire(key, name, topic.msg_type, topic.names, arrays)
 
 
 def _indices(array: Array) -> list[int]:
