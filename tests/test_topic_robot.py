@@ -300,11 +300,11 @@ def test_the_oldest_topic_says_how_old_the_state_is(rig: Build) -> None:
     r.send_fingers([0.0] * 12)
     state = r.robot.read_state()
     assert state.t_capture == before
-    assert state.late == r.topic("joint_states")
+    assert state.late == f"nothing new on {r.topic('joint_states')}"
     r.joints.publish(r.joint_state())
     state = r.robot.read_state()
     assert state.t_capture > before
-    assert state.late == r.topic("finger_state")
+    assert state.late == f"nothing new on {r.topic('finger_state')}"
 
 
 def test_the_sensors_latency_is_taken_off(rig: Build) -> None:

@@ -96,7 +96,7 @@ class FakeRobot:
             if self.sent:
                 self.position += self.share * (self.sent[-1].command - self.position)
         self._reported[:] = self.position
-        return State(self._reported, self._t_state, self.fault, "the fake robot's state")
+        return State(self._reported, self._t_state, self.fault, "nothing new from the fake robot")
 
     def publish_action(self, action: Vector) -> None:
         self._may_raise("publish_action")

@@ -52,7 +52,7 @@ class StateReader:
             return
         self.q[:] = q
         self.t_published = t_published
-        self.late = LOW_STATE_TOPIC
+        self.late = f"nothing new on {LOW_STATE_TOPIC}"
 
     def why_missing(self, there: dict[str, str]) -> str:
         """Why no state has come, given what others publish."""

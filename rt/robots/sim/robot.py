@@ -44,7 +44,7 @@ class SimRobot:
         if self._states.read_latest(self._state) is None:
             return State(self._position, 0, late="the simulator has not written a state yet")
         t_capture = int(self._state["t_capture"])
-        return State(self._position, t_capture, late="the simulator's state")
+        return State(self._position, t_capture, late="nothing new from the simulator")
 
     def publish_action(self, action: Vector) -> None:
         self._command["position"] = action

@@ -40,7 +40,7 @@ class Reading:
             array.unpack(getattr(message, array.attr), position)
         self.t_published = t_published
         self._stamp = _header_ns(message)
-        self.late = self.wire.topic
+        self.late = f"nothing new on {self.wire.topic}"
 
     @property
     def was_refused(self) -> bool:
