@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from playing import Fake
 
 from rt.config import Config
 from rt.config.load import load_config
@@ -318,6 +319,18 @@ def test_what_launch_would_refuse_is_told_in_its_words(config: Config) -> None:
     row = only(session.launch(Subject(with_io(config, "none"), {})))
     assert (row.ok, row.required) == (False, True)
     assert "trained_for" in row.found
+    assert row.remedy.startswith("mend what it names")
+
+
+def test_a_living_fake_robot_is_what_launch_would_drive() -> None:
+    with Fake() as fake:
+        env = ENV | {"ROS_DOMAIN_ID": str(fake.domain)}
+        who = ("--robot", "igris_b", "--set", f"topics.robot_id={fake.robot_id}")
+        done = run_module("rt.doctor", *who, "--io", "dds", "--json", env=env)
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["launch"]["found"] == "igris_b, --io dds, the fake one: nothing against it"
+    assert not [name for name in rows if name.startswith("camera")]
+    assert done.returncode == 0
 
 
 def test_each_camera_is_looked_for(tmp_path: Path, config: Config) -> None:

@@ -16,6 +16,7 @@ from rt.config.load import load_config
 from rt.doctor import kernel, rights, ros, session, software
 from rt.doctor.row import Check, Row, Subject, rows_of
 from rt.launcher.options import parse
+from rt.launcher.run import with_fake
 
 CHECKS: tuple[Check, ...] = (
     session.launch,
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     env = dict(os.environ)
     if any(not row.ok and row.required for row in ros.ros_domain_id(Subject(None, env))):
         del os.environ["ROS_DOMAIN_ID"]  # a row here, where it would end rt.launch
-    config = load_config(parse(launch_argv)).config if launch_argv else None
+    config = with_fake(load_config(parse(launch_argv)).config) if launch_argv else None
     rows = examine(Subject(config, env, require_rt=args.require_rt))
     print(msgspec.json.encode(rows).decode() if args.json else render(rows))
     return int(any(not row.ok and row.required for row in rows))

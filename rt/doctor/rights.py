@@ -38,7 +38,9 @@ def limits(subject: Subject) -> Iterator[Row]:
         exempt = _capable(subject, capability)
         yield Row(
             name=f"{name} limit",
-            found=("unlimited" if unlimited else amount) + (", but exempt" if exempt else ""),
+            found="unlimited"
+            if unlimited
+            else amount + (", but root needs none" if exempt else ""),
             ok=exempt or unlimited or (enough is not None and soft >= enough),
             required=subject.require_rt,
             remedy=f'echo "$USER - {line}" | sudo tee -a {LIMITS}   # then log in again',

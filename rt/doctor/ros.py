@@ -104,7 +104,7 @@ def cyclonedds_uri(subject: Subject) -> Iterator[Row]:
         problem = f", but: {error}"
     yield Row(
         name="CYCLONEDDS_URI",
-        found=(uri or "not set: every interface") + problem,
+        found=(uri or "not set: Cyclone DDS takes one interface, by its own choice") + problem,
         ok=not problem,
         required=subject.io in ("dds", "ros2"),
         remedy="mend the file that it names, or unset CYCLONEDDS_URI",

@@ -11,7 +11,7 @@ from rt.cli import is_live
 from rt.config import Config
 from rt.doctor.row import Row, Subject
 from rt.errors import RtError
-from rt.launcher.run import check_run
+from rt.launcher.run import FAKED, check_run
 from rt.robots.robot import find_backend, resolve
 from rt.session import ring_table, session_names
 from rt.shm.layout import layout_for
@@ -24,12 +24,16 @@ def launch(subject: Subject) -> Iterator[Row]:
     """Whether rt.launch would take this robot, --io and policy."""
     if (config := subject.config) is None:
         return
+    fake = ", the fake one" if config.run.fake else ""
     try:
         check_run(config)
-        found, ok = f"{config.robot.name}, --io {config.run.io}: nothing against it", True
+        found, ok = f"{config.robot.name}, --io {config.run.io}{fake}: nothing against it", True
     except RtError as error:
         found, ok = str(error), False
-    yield Row(name="launch", found=found, ok=ok, required=True)
+    remedy = "mend what it names, by a flag or in the file"
+    if config.run.io in FAKED and not config.robot.driver:
+        remedy += f"; to rehearse, first python -m rt.robots.fake --robot {config.robot.name}"
+    yield Row(name="launch", found=found, ok=ok, required=True, remedy=remedy)
 
 
 def shared_memory(subject: Subject) -> Iterator[Row]:
@@ -105,7 +109,7 @@ def logout(subject: Subject) -> Iterator[Row]:
     )
     yield Row(
         name="logout",
-        found=f"{user}'s shared memory " + ("stays" if spared else "is removed by logind"),
+        found=f"user {user}'s shared memory " + ("stays" if spared else "is removed by logind"),
         ok=spared,
         remedy=f"sudo loginctl enable-linger {user}",
     )
