@@ -316,10 +316,10 @@ def test_too_little_shared_memory_is_told(config: Config) -> None:
 
 def test_what_launch_would_refuse_is_told_in_its_words(config: Config) -> None:
     assert only(session.launch(Subject(config, {}))).ok
-    row = only(session.launch(Subject(with_io(config, "none"), {})))
+    row = only(session.launch(Subject(with_io(config, "dds"), {})))
     assert (row.ok, row.required) == (False, True)
     assert "trained_for" in row.found
-    assert row.remedy.startswith("mend what it names")
+    assert row.remedy.startswith("mend what that names")
 
 
 def test_a_living_fake_robot_is_what_launch_would_drive() -> None:

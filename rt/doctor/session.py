@@ -11,7 +11,7 @@ from rt.cli import is_live
 from rt.config import Config
 from rt.doctor.row import Row, Subject
 from rt.errors import RtError
-from rt.launcher.run import FAKED, check_run
+from rt.launcher.run import check_run
 from rt.robots.robot import find_backend, resolve
 from rt.session import ring_table, session_names
 from rt.shm.layout import layout_for
@@ -30,9 +30,7 @@ def launch(subject: Subject) -> Iterator[Row]:
         found, ok = f"{config.robot.name}, --io {config.run.io}{fake}: nothing against it", True
     except RtError as error:
         found, ok = str(error), False
-    remedy = "mend what it names, by a flag or in the file"
-    if config.run.io in FAKED and not config.robot.driver:
-        remedy += f"; to rehearse, first python -m rt.robots.fake --robot {config.robot.name}"
+    remedy = "mend what that names, by a flag or in the file"
     yield Row(name="launch", found=found, ok=ok, required=True, remedy=remedy)
 
 
