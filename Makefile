@@ -16,6 +16,7 @@ setup: $(STAMP)
 
 # The pins are the versions that were tested together.
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV), about 2 minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,bench,dev]"
 	@touch $(STAMP)
