@@ -19,6 +19,16 @@ from rt.session import Session
 from rt.shm import Ring
 from rt.shm.buffers import Record
 
+ORDERS = {
+    Order.GO: "let a real robot move: it stands still until then, and again after a fault",
+    Order.PAUSE: "hold the robot where it is",
+    Order.RESUME: "go on after a pause",
+    Order.NEXT_EPISODE: "end this episode without success and begin the next",
+    Order.SUCCESS: "end this episode as a success and begin the next",
+    Order.PROMPT: "give the policy another instruction: prompt 'pick up the cup'",
+    Order.STOP: "hold the robot and end the session",
+}
+
 
 def send(session: Session, order: Order, text: str = "") -> Answer:
     """Write one order and wait for control's answer.
@@ -67,8 +77,14 @@ def _answer_until(t_ns: float, ticks: Ring, index: int) -> Answer | None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0: done; 1: refused; 2: a mistake; 3: no session."""
-    parser = argparse.ArgumentParser(prog="python -m rt.command", description=__doc__)
-    parser.add_argument("order", choices=[o.name.lower() for o in Order])
+    meanings = {order.name.lower(): meaning for order, meaning in ORDERS.items()}
+    parser = argparse.ArgumentParser(
+        prog="python -m rt.command",
+        description="Give one order to control, and say what it answered.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["orders:", *(f"  {o:<13} {m}" for o, m in meanings.items())]),
+    )
+    parser.add_argument("order", choices=meanings, metavar="order", help="one of those below")
     parser.add_argument("text", nargs="?", default="", help="the prompt, for `prompt`")
     parser.add_argument("--session", help="default: the one session that is running")
     args = parser.parse_args(underscored(argv))
