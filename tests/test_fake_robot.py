@@ -330,6 +330,12 @@ def test_without_the_extra_its_pip_command_is_told() -> None:
     assert "pip install -e '.[dds]'" in done.stderr
 
 
+def test_a_fault_that_began_is_told(fake: Fake) -> None:
+    who = ("--robot_id", fake.robot_id, "--domain", str(fake.domain))
+    done = run_module("rt.robots.fake", *who, "--fault", "flood 1 joints")
+    assert (done.returncode, done.stdout) == (0, "flood 1 s on joints: begun\n")
+
+
 def test_the_faults_are_listed() -> None:
     done = run_module("rt.robots.fake", "--list_faults")
     assert done.returncode == 0

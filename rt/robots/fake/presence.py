@@ -18,7 +18,7 @@ import numpy as np
 
 from rt.config.words import nearest
 from rt.errors import LayoutError, NoSessionError, RobotError, SegmentMissingError
-from rt.robots.fake.faults import parse_fault
+from rt.robots.fake.faults import Fault, parse_fault
 from rt.robots.fake.report import Report
 from rt.session import Session, holder
 
@@ -62,8 +62,8 @@ def find_fake(robot: str, robot_id: str, domain: int) -> Presence | None:
     return presence if presence.pid == pid else None  # else it is a dead one's, and not yet ours
 
 
-def give_fault(robot: str, robot_id: str, domain: int, text: str) -> None:
-    """Have the living fake begin with a fault; returns once it is in force.
+def give_fault(robot: str, robot_id: str, domain: int, text: str) -> Fault:
+    """Have the living fake begin with a fault; returns it once it is in force.
 
     Raises RobotError for a fault that there is not, NoSessionError when no such fake lives.
     """
@@ -85,6 +85,6 @@ def give_fault(robot: str, robot_id: str, domain: int, text: str) -> None:
     while time.monotonic() < deadline:
         presence = find_fake(robot, robot_id, domain)
         if presence is not None and str(fault) in presence.report.faults:
-            return
+            return fault
         time.sleep(0.02)
     raise RobotError(f"the fake robot {name} did not take the fault {text!r}: is it stopped?")

@@ -69,7 +69,9 @@ def run(argv: list[str] | None, interrupt: Interrupt) -> int:
     config = load(arguments)
     if arguments.fault is not None:
         who = config.robot.name, config.topics.robot_id, config.run.domain
-        give_fault(*who, arguments.fault)
+        fault = give_fault(*who, arguments.fault)
+        where = f" on {fault.where}" if fault.where else ""
+        print(f"{fault.name} {fault.seconds:g} s{where}: begun")
         return 0
     perform(config, arguments, interrupt)
     return 0
