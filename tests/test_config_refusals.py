@@ -260,6 +260,15 @@ def test_an_unknown_robot_is_answered_with_the_robots_that_there_are(name: str) 
         assert "did you mean 'igris_b'?" in message
 
 
+def test_a_robot_that_lies_here_is_offered_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "igris_d").mkdir()
+    (tmp_path / "igris_d/robot.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean ./igris_d?" in refusal("--robot", "igris_d")
+
+
 def test_a_path_to_a_folder_without_a_robot_is_refused(tmp_path: Path) -> None:
     assert refusal("--robot", str(tmp_path)) == (
         f"--robot {tmp_path}: expected a folder with a robot.yaml, got none"

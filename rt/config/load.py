@@ -96,8 +96,10 @@ def robot_folder(name: str) -> Path:
     robots = configs_folder() / "robots"
     names = sorted(path.parent.name for path in robots.glob("*/robot.yaml"))
     if name not in names:
+        here = any(path.parent.name == name for path in Path().glob("*/robot.yaml"))
         raise ConfigError(
-            f"--robot {name}: unknown robot: {nearest(name, names)} "
+            f"--robot {name}: unknown robot: "
+            f"{f'did you mean ./{name}?' if here else nearest(name, names)} "
             f"(the folders of {robots} are {', '.join(names) or 'none'})"
         )
     return robots / name
