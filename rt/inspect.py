@@ -1,4 +1,4 @@
-"""`python -m rt.inspect`: dump a running session's live state; also --json, --watch, --clean."""
+"""`python -m rt.inspect`: a running session's live state; --json, --watch, --frames, --clean."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from rt.cameras.pictures import save_frames
 from rt.cli import end_with_sentence, is_live, pick_session, underscored
 from rt.session import Session, clean_dead_sessions
 from rt.snapshot import Snapshots
@@ -137,12 +139,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
     parser.add_argument("--interval", type=float, default=0.5, help="seconds between refreshes")
     parser.add_argument("--clean", action="store_true", help="remove dead sessions' segments")
+    parser.add_argument(
+        "--frames", type=Path, metavar="DIR", help="save each camera's newest frame there as a PNG"
+    )
     args = parser.parse_args(underscored(argv))
     if args.clean:
         return clean()
     if not 0 < args.interval < 3600:
         parser.error(f"--interval: expected seconds between 0 and 3600, got {args.interval}")
     session = Session(pick_session(args.session))
+    if args.frames is not None:
+        print("\n".join(save_frames(session, args.frames)))
+        return 0
     snapshots = Snapshots(session)
     try:
         while True:

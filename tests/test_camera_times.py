@@ -7,12 +7,16 @@ import re
 import signal
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from camera_files import CAMERA, CameraSession, MakeSession, camera_config, film
 from camera_files import camera_sessions as camera_sessions
 from launched import until
 
 from rt import clock
+from rt.cameras.pictures import save_frames
+from rt.errors import SessionError
 from rt.infer.observation import Observer
 from rt.inspect import render
 from rt.shm import Ring
@@ -116,3 +120,29 @@ def test_inspect_shows_a_camera_without_frames(session: MakeSession) -> None:
     assert taken["cameras"] == [{"name": CAMERA, **nothing}]
     assert taken["cameras_apart_ms"] is None
     assert render(taken)
+
+
+def test_the_newest_frame_of_each_camera_is_saved_as_the_policy_sees_it(
+    session: MakeSession, tmp_path: Path
+) -> None:
+    other = "left"
+    cameras = {name: camera_config("/dev/none") for name in (CAMERA, other)}
+    s = session(None, camera_names=(CAMERA, other), cameras=cameras)
+    with s.session.writer(f"frame.{CAMERA}") as ring:
+        frame = ring.buffer()
+        ring.write(frame)
+        newest = np.random.default_rng(0).integers(0, 256, frame["image"].shape, np.uint8)
+        frame["image"], frame["t_capture"] = newest, clock.now_ns()
+        ring.write(frame)
+    folder = tmp_path / "pictures" / "of_today"
+    saved, missing = save_frames(s.session, folder)
+    assert saved.startswith(f"{CAMERA}: {folder / CAMERA}.png, captured ")
+    assert missing == f"{other}: no frame yet"
+    assert [path.name for path in folder.iterdir()] == [f"{CAMERA}.png"]
+    picture = cv2.imread(str(folder / f"{CAMERA}.png"))
+    assert picture is not None
+    np.testing.assert_array_equal(picture[..., ::-1].transpose(2, 0, 1), newest)
+
+    (tmp_path / "file").touch()
+    with pytest.raises(SessionError, match=r"^--frames .*file: expected a folder to write to"):
+        save_frames(s.session, tmp_path / "file")
