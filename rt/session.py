@@ -24,6 +24,7 @@ from rt import records
 from rt.config import Config, decode_config, encode_config
 from rt.config.check import session_name_problem
 from rt.errors import (
+    ConfigError,
     NoSessionError,
     SegmentMissingError,
     SessionError,
@@ -233,6 +234,11 @@ class Session:
                 if ring.read_latest(record) is None:
                     raise SegmentMissingError("the session record is empty")
                 return decode_config(record["json"].item())
+        except ConfigError:
+            raise SessionError(
+                f"session {self.name!r} was started by another version of rt: look at it with that "
+                "one, or choose another with --session NAME"
+            ) from None
         except SegmentMissingError:
             raise NoSessionError(
                 f"no session {self.name!r} is running: start one with "

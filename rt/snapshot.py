@@ -70,6 +70,7 @@ class Snapshots:
             "algorithm": self.config.run.algorithm,
             "algorithm_params": self.config.algorithm_params,
             "io": self.config.run.io,
+            "dry_run": self.config.run.dry_run,
             "tick": int(record["tick"]) if record is not None else -1,
             "rate_hz": round(self._statistics.rate_hz, 2),
             "processes": self._processes(record),

@@ -128,6 +128,7 @@ def test_a_policy_trained_for_the_simulator_is_refused_on_real_io() -> None:
         sentence = refused("--io", io)
         assert "trained" in sentence
         assert io in sentence
+        assert "or start the fake robot first" in sentence
 
 
 def test_a_fake_robot_cannot_be_claimed() -> None:

@@ -118,9 +118,11 @@ def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jum
         fake.kill()
         lost = ticks.when("control to hold", lambda tick: int(tick["hold"]) == Hold.NO_STATE)
         assert f"/igris_b/{fake.robot_id}/" in text(lost["why"])
-        fake.start()
+        ticks.when("it to be lost", lambda tick: tick["tick"] > lost["tick"] + 25)
+        fake.start()  # at its initial pose, far from where it died
         ticks.when("control to go on", lambda tick: executes(tick) and tick["tick"] > lost["tick"])
         fake.when("it to be driven again", lambda report: report.commands > 40)
+        assert fake.stream("target_joints").first_step_deg <= ARM_SLEW_DEG + 1e-9
         no_step_was_too_large(fake)
         assert run.stop() == 0
         run.nothing_left()

@@ -17,7 +17,7 @@ from launched import Launched, alive, run_module, segments, unique_session, unti
 
 KEYS = {
     *("session", "robot", "algorithm", "algorithm_params", "io", "tick", "rate_hz"),
-    *("processes", "joints", "tick_stats", "chunk", "inference", "rings"),
+    *("processes", "joints", "dry_run", "tick_stats", "chunk", "inference", "rings"),
     *("cameras", "cameras_apart_ms"),
 }
 

@@ -130,6 +130,50 @@ def test_after_a_fault_or_a_long_silence_it_asks_again(
     assert run.ticks[-1]["row"] > 0
 
 
+def restarted(run: SimulatedRun, silent_ticks: int, pose_rad: float) -> SimulatedRun:
+    """The robot falls silent, and comes back at another pose, which it keeps until told else."""
+    run.robot.reading = "none"
+    run.tick(silent_ticks)
+    run.robot.reading = "fresh"
+    run.robot.share = 0.0
+    run.robot.position[:] = pose_rad
+    return run
+
+
+def test_a_robot_that_was_lost_is_held_where_it_is_found(gated: SimulatedRun) -> None:
+    run = restarted(running(gated), 25, 0.2)
+    before = len(run.robot.sent)
+    run.tick(20)
+    since = run.robot.sent[before:]
+    assert since
+    assert not since[0].held, "the driver would repeat what it was told before"
+    assert all((sent.command == 0.2).all() for sent in since)
+    assert run.ticks[-1]["hold"] == Hold.WAITING
+    run.robot.share = 1.0
+    ordered(run, Order.GO)
+    step = run.config.max_delta_rad_per_tick
+    assert (np.abs(run.robot.sent[-1].command - 0.2) <= step).all()
+
+
+def test_a_robot_that_was_lost_and_found_at_no_pose_of_its_own_is_not_commanded(
+    gated: SimulatedRun,
+) -> None:
+    run = restarted(running(gated), 25, 3.0)
+    before = len(run.robot.sent)
+    run.tick(20)
+    assert len(run.robot.sent) == before
+    assert run.ticks[-1]["hold"] == Hold.OUT_OF_LIMITS
+
+
+def test_a_robot_that_was_silent_for_less_is_where_it_was_commanded(gated: SimulatedRun) -> None:
+    run = running(gated)
+    before = run.robot.sent[-1].command
+    restarted(run, 15, 0.0)
+    run.tick()
+    step = run.config.max_delta_rad_per_tick
+    assert (np.abs(run.robot.sent[-1].command - before) <= step).all()
+
+
 def test_after_a_short_silence_it_goes_on(gated: SimulatedRun) -> None:
     run = running(gated)
     run.robot.reading = "none"

@@ -160,7 +160,7 @@ def test_a_robot_that_echoes_in_another_process_comes_to_the_commanded_pose() ->
 
 
 def test_nothing_is_sent_before_the_first_action_and_a_hold_repeats_the_last(rig: Build) -> None:
-    r = rig().start()
+    r = rig(max_state_age_ms=60_000).start()
     r.robot.hold()
     assert r.targets.take() is None
     r.robot.publish_action(np.full(24, 0.25))
@@ -173,8 +173,25 @@ def test_nothing_is_sent_before_the_first_action_and_a_hold_repeats_the_last(rig
     assert list(fingers[0].data) == [0.25] * 12
 
 
+def test_a_robot_that_is_silent_is_not_told_to_hold(rig: Build) -> None:
+    r = rig(max_state_age_ms=300).start()
+    r.robot.publish_action(np.full(24, 0.25))
+    until("the action", r.targets.take)
+    until("the state to be old", lambda: clock.now_ns() - r.robot.read_state().t_capture > 350e6)
+    r.robot.hold()
+    assert r.targets.take() is None, "it may be about to come back somewhere else"
+
+    def held() -> Any:
+        r.send()
+        r.robot.read_state()
+        r.robot.hold()
+        return r.targets.take()
+
+    until("a hold once it is heard again", held)
+
+
 def test_the_robot_is_told_to_hold_at_shutdown(rig: Build) -> None:
-    r = rig().start()
+    r = rig(max_state_age_ms=60_000).start()
     r.robot.publish_action(np.full(24, 0.25))
     r.targets.take()
     bus, r.robot._bus = r.robot._bus, Open()  # to look before the domain is left

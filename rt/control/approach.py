@@ -20,6 +20,7 @@ class Approach:
         self._recorder = recorder
         self._lower, self._upper = config.lower_rad, config.upper_rad
         self._tolerance = float(np.deg2rad(config.robot.arrival_tolerance_deg))
+        self._names = config.joint_names
         self._has_goal = False
 
     def find_goal(self, measured: Vector) -> bool:
@@ -40,7 +41,15 @@ class Approach:
         """Commanded there, and measured there."""
         if not (last == self.goal).all():
             return False
-        return bool(np.abs(measured - self.goal).max() <= self._tolerance)
+        away = np.abs(measured - self.goal)
+        worst = int(np.argmax(away))
+        if away[worst] <= self._tolerance:
+            return True
+        self._recorder.why = (
+            f"{self._names[worst]} is {np.rad2deg(away[worst]):.1f} deg from the initial pose "
+            f"(arrival_tolerance_deg {np.rad2deg(self._tolerance):g})"
+        )
+        return False
 
     def over(self) -> None:
         """The episode begins: the next one has a way of its own."""

@@ -73,9 +73,9 @@ class Episode:
         ):
             self.end(success=succeeded)
 
-    def warming_up(self, k: int) -> bool:
-        """Whether tick `k` is one of the episode's first, which are not executed."""
-        return k < self._began_tick + self._warmup
+    def warm_up_left(self, k: int) -> int:
+        """Ticks from `k` on that are the episode's first, which are not executed."""
+        return max(0, self._began_tick + self._warmup - k)
 
     def start_afresh(self, k: int) -> None:
         """What was observed before tick `k`, or during the warm-up, is void."""

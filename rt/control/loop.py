@@ -56,6 +56,7 @@ class ControlLoop:
         self._may_go = False
         self._since = ""  # why `go` is needed once more
         self._seen_tick = 0  # the last with a good measurement
+        self._control_hz = config.control_hz
         self._lost_ticks = round(LOST_S * config.control_hz)
         self._max_state_age_ns = facts.max_state_age_ms * 1_000_000
         margin = np.deg2rad(facts.limit_margin_deg)
@@ -156,9 +157,12 @@ class ControlLoop:
         if self.stopping or self.episode.phase is Phase.STOPPED:
             self.episode.phase = Phase.STOPPED
             return Hold.STOPPED
+        lost = tick.k - self._seen_tick > self._lost_ticks
         if sensed is Hold.NONE:
+            if lost and self.sender.sent:
+                self._find_again(tick.k)
             self._seen_tick = tick.k
-        elif sensed is Hold.ROBOT_FAULT or tick.k - self._seen_tick > self._lost_ticks:
+        elif lost or sensed is Hold.ROBOT_FAULT:
             self._ask_again(tick.k)
         if sensed is Hold.NONE and self._yields(tick.k):
             return Hold.NOT_FOLLOWING
@@ -178,8 +182,9 @@ class ControlLoop:
             if not self._begins(tick):
                 self.sender.target[:] = self.approach.goal
                 return Hold.NONE
-        if self.episode.warming_up(tick.k):
+        if left := self.episode.warm_up_left(tick.k):
             self.swap.forget()
+            self.recorder.why = f"{left / self._control_hz:.0f} s left"
             return Hold.WARMUP
         self.swap.take_newest(tick.k, self.episode.number, self.episode.valid_from)
         return self.swap.target(tick.k, self.sender.target)
@@ -198,6 +203,13 @@ class ControlLoop:
         if before:
             self.episode.start_afresh(k)
         return False
+
+    def _find_again(self, k: int) -> None:
+        """The robot is back, perhaps somewhere else: start as from a first measurement."""
+        self.sender.start_from(self._state, believed=self._is_near_limits())
+        self.approach.over()
+        self.swap.forget()
+        self.episode.start_afresh(k)
 
     def _ask_again(self, k: int) -> None:
         """Something may have happened to the robot: whoever runs it gated says `go` once more."""

@@ -28,7 +28,7 @@ class Recorder:
         self.limited = 0  # joints that a limit changed in this tick
         self.robot_faults = 0
         self._overruns = self._planning = self._holds = self._moves = self._not_finite = 0
-        self.why = ""  # of this tick's hold, in words, where there is more to say
+        self.why = ""  # of this tick's hold, or of what else it waits for, in words
         self._why = ""  # in the record
         self._ticks = ticks
 
@@ -44,8 +44,8 @@ class Recorder:
         self.robot_faults += 1
         self.why = f"{type(error).__name__}: {error}"
 
-    def _explain(self, hold: Hold) -> None:
-        why = self.why if hold is not Hold.NONE else ""
+    def _explain(self) -> None:
+        why = self.why
         if why != self._why:  # encoded when it changes
             self._why = why
             self.record["why"] = why.encode(errors="replace")[:WHY_BYTES]
@@ -67,7 +67,7 @@ class Recorder:
         record["t_state"] = self.t_state
         record["phase"] = episode.phase
         record["hold"] = hold
-        self._explain(hold)
+        self._explain()
         record["chunk"] = swap.index
         record["chunk_first_tick"] = swap.first_tick
         record["chunk_first_used_tick"] = swap.first_used_tick

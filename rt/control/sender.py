@@ -2,7 +2,7 @@
 
 Guarantees:
   - Every command sent is finite and within the limits, relative to the last one really sent
-    (before that: to the measured pose).
+    (before that, and after the robot was lost: to the measured pose).
   - A robot that was never commanded is left as it is; in a dry run every robot is.
   - A hold that finds the robot moving under an acceleration bound brakes first.
   - A driver that raises may have sent all of a command, a part of it or nothing: what follows is
@@ -30,6 +30,7 @@ class Sender:
         self.command: Vector = recorder.record["command"]
         self.last = np.empty_like(self.target)  # the command really sent last, else the pose
         self.sent = False  # whether anything was
+        self._moved = False  # the driver would repeat another command than `last`
         self._doubtful = False  # the driver raised: the robot was told something between these
         self._least, self._most = np.empty_like(self.target), np.empty_like(self.target)
         self.limits = Limits(
@@ -63,11 +64,20 @@ class Sender:
         else:
             self.command[:] = self.last
         if self.sent and not self._dry_run:
-            if self._doubtful or (self.command != self.last).any():
+            if self._doubtful or self._moved or (self.command != self.last).any():
                 self._send()
             else:
                 self._hold()
         self.target[:] = self.command
+
+    def start_from(self, pose: Vector, *, believed: bool) -> None:
+        """The robot was lost, and found at `pose` (A,) rad: what it was told before is void.
+
+        It is held there; a pose that is not `believed` is not commanded.
+        """
+        self.last[:] = pose
+        self.sent, self._moved, self._doubtful = believed, True, False
+        self.limits.not_sent()
 
     def _send(self) -> bool:
         if self._doubtful:
@@ -81,7 +91,7 @@ class Sender:
             self.command[:] = self.last
             self.limits.not_sent()
             return False
-        self._doubtful = False
+        self._doubtful = self._moved = False
         self.limits.sent(self.command, self.last)
         self.last[:] = self.command
         self.sent = True

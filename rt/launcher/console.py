@@ -73,8 +73,10 @@ def status_line(statistics: TickStatistics, chunk: Any, dropped: int, why: str) 
     phase, hold = Phase(int(record["phase"])), Hold(int(record["hold"]))
     what = phase.name.lower() if not hold else f"hold {hold.name.lower()}"
     why = text(record["why"]) or why
-    if hold and why:
+    if why and (hold or text(record["why"])):
         what += f": {why}"
+    if record["dry_run"]:
+        what = f"dry run, {what}"
     parts = [
         f"tick {int(record['tick'])}",
         f"{statistics.rate_hz:.1f} Hz",

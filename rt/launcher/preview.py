@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,16 @@ class Preview:
             f"  initial pose   {self._largest(way)} away, reached in about {seconds:.1f} s",
             f"  first chunk    largest step {self._largest(step)} a row; its first row is "
             f"{self._largest(np.abs(rows[0] - measured))} from where the robot is",
-            f"  it moves after python -m rt.command go --session {config.run.session}",
+            f"  episodes       {self._episodes()}",
+            f"  it moves after {sys.executable} -m rt.command go --session {config.run.session}",
         ]
+
+    def _episodes(self) -> str:
+        params = self._config.params
+        if not params.episode_ticks:
+            return "one, until rt.command next_episode"
+        seconds = params.episode_ticks / params.HZ
+        return f"of {seconds:g} s; after each it goes back to the initial pose and begins the next"
 
     def _largest(self, difference_rad: Vector) -> str:
         worst = int(np.argmax(difference_rad))

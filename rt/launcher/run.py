@@ -19,7 +19,7 @@ from rt.launcher.interrupt import Interrupt
 from rt.launcher.options import parse
 from rt.launcher.supervisor import Supervisor
 from rt.robots.fake.presence import find_fake
-from rt.robots.robot import find_backend, resolve
+from rt.robots.robot import choose_backend, find_backend, resolve
 from rt.session import holder
 
 FAKED = ("dds", "ros2")  # what a fake robot speaks
@@ -59,8 +59,8 @@ def check_run(config: Config) -> None:
     """What can be refused before anything starts: contradictory flags, a policy that does not fit
     the robot or was not trained for it, a backend that is not there.
 
-    What is trained for the simulated robot only must not move a real one: that is checked before
-    the robot's backend is even looked for.
+    What is trained for the simulated robot only must not move a real one: that is said before what
+    the backend lacks on this machine.
     """
     path, io = config.run.policy_yaml_path, config.run.io
     if config.run.require_rt and config.run.algorithm == "sequential":
@@ -68,6 +68,7 @@ def check_run(config: Config) -> None:
             "--require_rt: sequential mode runs the policy in the control process, which cannot be "
             "real-time: leave out one of --require_rt and --inference_algorithm sequential"
         )
+    choose_backend(config)
     policy = load_policy_config(path)
     trained_for = policy.trained_for or ("sim", "real")
     where: RobotKind = "real" if config.run.real else "sim"
@@ -75,6 +76,7 @@ def check_run(config: Config) -> None:
         raise ConfigError(
             f"{path}: trained_for: expected a policy that was trained for a {where} robot, which "
             f"--io {io} means, got one trained for {', '.join(trained_for)}: take another with -P"
+            + (_or_a_fake(config) if io in FAKED and not config.robot.driver else "")
         )
     expected = {
         "action_dim": config.params.action_dim,
@@ -94,6 +96,13 @@ def check_run(config: Config) -> None:
     backend = find_backend(config)
     if backend.check:
         resolve(backend.check, config)(config)
+
+
+def _or_a_fake(config: Config) -> str:
+    return (
+        f", or start the fake robot first (none runs with robot_id {config.topics.robot_id} in DDS "
+        f"domain {config.run.domain}): python -m rt.robots.fake --robot {config.robot.name}"
+    )
 
 
 def divide_cores(config: Config) -> Config:

@@ -61,7 +61,11 @@ class Robot(Protocol):
         """
 
     def hold(self) -> None:
-        """Stay still. A position-controlled robot is sent its last action again."""
+        """Stay still. A position-controlled robot is sent its last action again.
+
+        Called while the state is missing, too. A robot that keeps its target by itself is then
+        better told nothing: it may have been restarted, and come back somewhere else.
+        """
 
     def shutdown(self) -> None:
         """Leave the robot safe. Called once, after the last tick or a failed start."""
@@ -98,21 +102,27 @@ class Backend(msgspec.Struct, frozen=True):
     remedy: str = ""  # how else to get them
 
 
-def find_backend(config: Config) -> Backend:
-    """The backend of the session's robot for its `--io`.
+def choose_backend(config: Config) -> Backend:
+    """The backend of the session's robot for its `--io`, whether it can run here or not.
 
-    Raises ConfigError for a driver that is not there, RobotError when it has no such backend,
-    MissingPackageError when that needs a package that is not installed.
+    Raises ConfigError for a driver that is not there, RobotError when it has no such backend.
     """
     io = config.run.io
-    driver = _driver(config)
-    backends: dict[str, Backend] = driver.BACKENDS
+    backends: dict[str, Backend] = _driver(config).BACKENDS
     if io not in backends:
         raise RobotError(
             f"robot {config.robot.name!r} has no backend for --io {io}: "
             f"expected --io {' or --io '.join(sorted(backends))}"
         )
-    backend = backends[io]
+    return backends[io]
+
+
+def find_backend(config: Config) -> Backend:
+    """The backend of the session's robot for its `--io`.
+
+    Raises what `choose_backend` does, and MissingPackageError for a package that is not installed.
+    """
+    backend, io = choose_backend(config), config.run.io
     missing = [name for name in backend.packages if importlib.util.find_spec(name) is None]
     if missing:
         ours = f"in the project's folder, pip install -e '.[{backend.extra}]'"

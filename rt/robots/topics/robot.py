@@ -47,6 +47,8 @@ class TopicRobot:
         self._position: Vector = np.full(config.params.proprio_state_dim, np.nan)
         self._readings: list[Reading] = []
         self._commands: list[Command] = []
+        self._max_age_ns = config.robot.max_state_age_ms * 1_000_000
+        self._t_capture = 0  # of the newest state
         self._commanded = False
 
     def start_state_readers(self) -> None:
@@ -70,8 +72,8 @@ class TopicRobot:
         for reading in self._readings:
             reading.update(self._position)
         oldest = min(self._readings, key=lambda reading: reading.t_published)
-        t_capture = max(0, oldest.t_published - self._latency_ns)
-        return State(self._position, t_capture, self._watch.fault(), oldest.late)
+        self._t_capture = max(0, oldest.t_published - self._latency_ns)
+        return State(self._position, self._t_capture, self._watch.fault(), oldest.late)
 
     def publish_action(self, action: Vector) -> None:
         for command in self._commands:
@@ -84,7 +86,8 @@ class TopicRobot:
         return self._initial
 
     def hold(self) -> None:
-        if self._commanded:
+        # It keeps its target by itself; silent, it may be about to come back somewhere else.
+        if self._commanded and clock.now_ns() - self._t_capture <= self._max_age_ns:
             self._send()
 
     def shutdown(self) -> None:
