@@ -23,7 +23,7 @@ def render(s: dict[str, Any]) -> str:
     params = "".join(f", {name} {value}" for name, value in s["algorithm_params"].items())
     lines = [
         f"session {s['session']}   robot {s['robot']}   algorithm {s['algorithm']}{params}   "
-        f"io {s['io']}",
+        f"io {s['io']}" + ("   DRY RUN: nothing is sent" if s["dry_run"] else ""),
         "",
         f"{'process':<18}{'pid':>8}  {'state':<12}{'heartbeat':>11}{'cpu':>8}  scheduler",
     ]
