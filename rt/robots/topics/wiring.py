@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from rt.arrays import Vector
 from rt.config import Config, Topic
 from rt.config.topic_names import resolve_topic
@@ -29,11 +27,10 @@ class Array(NamedTuple):
 
     def pack(self, vector: Vector) -> list[float]:
         """The array of a message that carries `vector` (A,) rad; zeros where no joint lies."""
-        values = np.zeros(self.length)
+        values = [0.0] * self.length  # a list is what a message takes
         for part, joints in self.parts:
-            values[part] = vector[joints]
-        packed: list[float] = values.tolist()
-        return packed
+            values[part] = vector[joints].tolist()
+        return values
 
     def unpack(self, values: Sequence[float], vector: Vector) -> None:
         """Write the joints among a message's `values` to `vector` (A,) rad."""
