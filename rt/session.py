@@ -2,7 +2,7 @@
 
 Guarantees:
   - At most one supervisor and one control process hold a session, each by a flock that the kernel
-    releases when its holder dies, however it dies.
+    releases when its holder dies, however it dies; and one real robot, by a third (`robot_lock`).
   - Segments are removed only by a process that holds both locks.
 
 The locks lie beside the segments that they guard, in /dev/shm, so whoever sees the one sees the
