@@ -200,6 +200,6 @@ def test_a_time_without_a_measurement_is_no_time_of_following(simulate: Simulate
     run.robot.position[:] = 0.8
     run.tick(20)  # commanded there now
     run.robot.reading = "none"
-    run.tick(3 * RELEASE_TICKS)
+    run.tick(RELEASE_TICKS + 5)
     run.robot.reading = "fresh"
     assert run.tick()["hold"] == Hold.NOT_FOLLOWING

@@ -155,6 +155,33 @@ def test_a_robot_that_was_lost_is_held_where_it_is_found(gated: SimulatedRun) ->
     assert (np.abs(run.robot.sent[-1].command - 0.2) <= step).all()
 
 
+def test_a_robot_that_was_lost_while_it_yielded_is_not_moved_to_where_it_yielded(
+    simulate: Simulate,
+) -> None:
+    clock = FakeClock()
+    watched = JointGroup(
+        name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), max_following_error_deg=10
+    )
+    robot = FakeRobot([0.0, 0.0], clock=clock)
+    run = running(simulate(config((watched,), io="dds"), robot=robot, clock=clock))
+    robot.share = 0.0
+    robot.position[:] = 0.5
+    run.tick(3)
+    assert run.ticks[-1]["hold"] == Hold.NOT_FOLLOWING
+    restarted(run, 25, 0.6)
+    before = len(robot.sent)
+    run.tick(20)
+    assert all((sent.command == 0.6).all() for sent in robot.sent[before:])
+
+
+def test_a_plan_that_takes_longer_than_a_robot_may_be_silent_is_executed(
+    simulate: Simulate,
+) -> None:
+    run = simulate(config(algorithm="sequential"), delay=lambda n: 35.0)
+    run.tick(60)
+    assert any(record["row"] >= 0 for record in run.ticks)
+
+
 def test_a_robot_that_was_lost_and_found_at_no_pose_of_its_own_is_not_commanded(
     gated: SimulatedRun,
 ) -> None:

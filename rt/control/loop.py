@@ -55,9 +55,8 @@ class ControlLoop:
         self._chunks = chunks
         self._may_go = False
         self._since = ""  # why `go` is needed once more
-        self._seen_tick = 0  # the last with a good measurement
+        self._missing_since = 0  # when the measurement was not good for the first time, ns
         self._control_hz = config.control_hz
-        self._lost_ticks = round(LOST_S * config.control_hz)
         self._max_state_age_ns = facts.max_state_age_ms * 1_000_000
         margin = np.deg2rad(facts.limit_margin_deg)
         self._first_lower = config.lower_rad - margin
@@ -157,13 +156,7 @@ class ControlLoop:
         if self.stopping or self.episode.phase is Phase.STOPPED:
             self.episode.phase = Phase.STOPPED
             return Hold.STOPPED
-        lost = tick.k - self._seen_tick > self._lost_ticks
-        if sensed is Hold.NONE:
-            if lost and self.sender.sent:
-                self._find_again(tick.k)
-            self._seen_tick = tick.k
-        elif lost or sensed is Hold.ROBOT_FAULT:
-            self._ask_again(tick.k)
+        self._miss(tick, sensed)
         if sensed is Hold.NONE and self._yields(tick.k):
             return Hold.NOT_FOLLOWING
         if self.episode.phase is Phase.PAUSED:
@@ -204,9 +197,26 @@ class ControlLoop:
             self.episode.start_afresh(k)
         return False
 
+    def _miss(self, tick: Tick, sensed: Hold) -> None:
+        """Note since when there is no good measurement, and what becomes of a robot that was lost.
+
+        Ticks that were skipped, by planning in sequential mode say, do not count: nobody looked.
+        """
+        missing_since = self._missing_since or tick.t_wake
+        lost = tick.t_wake - missing_since > LOST_S * 1e9
+        if sensed is Hold.NONE:
+            self._missing_since = 0
+            if lost and self.sender.sent:
+                self._find_again(tick.k)
+        else:
+            self._missing_since = missing_since
+            if lost or sensed is Hold.ROBOT_FAULT:
+                self._ask_again(tick.k)
+
     def _find_again(self, k: int) -> None:
         """The robot is back, perhaps somewhere else: start as from a first measurement."""
         self.sender.start_from(self._state, believed=self._is_near_limits())
+        self.following.tripped = False
         self.approach.over()
         self.swap.forget()
         self.episode.start_afresh(k)
