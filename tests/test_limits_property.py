@@ -141,9 +141,9 @@ class Story:
         self.found: list[int] = []  # ticks that saw the robot again after it was lost
         start_from = self.run.loop.sender.start_from
 
-        def noted(pose: Any, *, believed: bool) -> None:
+        def noted(pose: Any) -> None:
             self.found.append(self.robot.tick)
-            start_from(pose, believed=believed)
+            start_from(pose)
 
         self.run.loop.sender.start_from = noted  # type: ignore[method-assign]
         self._late = 0.0

@@ -174,6 +174,49 @@ def test_a_robot_that_was_lost_while_it_yielded_is_not_moved_to_where_it_yielded
     assert all((sent.command == 0.6).all() for sent in robot.sent[before:])
 
 
+def test_a_robot_with_a_fault_is_yielded_to_like_any_other(simulate: Simulate) -> None:
+    clock = FakeClock()
+    watched = JointGroup(
+        name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), max_following_error_deg=10
+    )
+    robot = FakeRobot([0.0, 0.0], clock=clock)
+    run = running(simulate(config((watched,), io="dds"), robot=robot, clock=clock))
+    robot.share, robot.fault = 0.0, "motor 3: over-current"
+    robot.position[:] = 1.0  # it sinks, or somebody moves it
+    run.tick(40)
+    assert run.ticks[-1]["hold"] == Hold.ROBOT_FAULT
+    assert text(run.ticks[-1]["why"]) == "motor 3: over-current"
+    assert (robot.sent[-1].command == 1.0).all(), "once it is well it would jump back"
+
+
+def test_a_robot_that_comes_back_while_the_session_ends_is_held_where_it_is(
+    gated: SimulatedRun,
+) -> None:
+    run = restarted(running(gated), 60, 0.9)
+    before = len(run.robot.sent)
+    run.loop.stopping = True
+    run.tick(3)
+    assert all((sent.command == 0.9).all() for sent in run.robot.sent[before:])
+
+
+@pytest.mark.parametrize("silent_ticks", range(18, 25))
+def test_whoever_was_lost_is_asked_for(gated: SimulatedRun, silent_ticks: int) -> None:
+    run = restarted(running(gated), silent_ticks, 0.9)
+    run.tick(5)
+    found = (run.robot.sent[-1].command == 0.9).all()
+    assert found == (run.ticks[-1]["phase"] == Phase.WAITING)
+
+
+def test_a_robot_that_is_found_outside_its_limits_is_left_alone_until_go(
+    gated: SimulatedRun,
+) -> None:
+    run = restarted(running(gated), 25, np.deg2rad(91.5))
+    before = len(run.robot.sent)
+    run.tick(20)
+    assert len(run.robot.sent) == before
+    assert run.ticks[-1]["hold"] == Hold.WAITING
+
+
 def test_a_plan_that_takes_longer_than_a_robot_may_be_silent_is_executed(
     simulate: Simulate,
 ) -> None:

@@ -22,7 +22,7 @@ from rt.control.sender import Sender
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
 from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase
-from rt.robots.robot import Robot, Task
+from rt.robots.robot import Robot, State, Task
 from rt.shm import Ring
 
 SETTLE_S = 0.25  # at the initial pose, before an episode begins
@@ -53,6 +53,8 @@ class ControlLoop:
         self._order = commands.buffer()
         self._orders_seen = 0
         self._chunks = chunks
+        self._measured = False  # in this tick
+        self._yielding = False  # in this tick
         self._may_go = False
         self._since = ""  # why `go` is needed once more
         self._missing_since = 0  # when the measurement was not good for the first time, ns
@@ -82,6 +84,7 @@ class ControlLoop:
         planning, else because the loop was late.
         """
         self.recorder.why = ""
+        self._measured = self._yielding = False
         sensed = self._sense(tick.t_wake)
         self._obey(tick)
         hold = self._act(self._choose(tick, sensed))
@@ -101,10 +104,16 @@ class ControlLoop:
             return Hold.NO_STATE
 
     def _look(self, now: int) -> Hold:
-        position, t_state, fault, late = self.robot.read_state()
-        if fault:
-            self.recorder.why = fault
+        state = self.robot.read_state()
+        sensed = self._take(now, state)  # a robot with a fault is watched all the more
+        if state.fault:
+            self.recorder.why = state.fault
             return Hold.ROBOT_FAULT
+        return sensed
+
+    def _take(self, now: int, state: State) -> Hold:
+        """Take the measurement over, if it is one."""
+        position, t_state, _, late = state
         if not t_state or abs(now - t_state) > self._max_state_age_ns:
             self.recorder.why = late if now >= t_state else "its time lies in the future"
             return Hold.NO_STATE
@@ -116,6 +125,7 @@ class ControlLoop:
         self.recorder.t_state = t_state
         if not self.sender.sent:  # the limits start where we are
             self.sender.last[:] = position
+        self._measured = True
         return Hold.NONE
 
     def _obey(self, tick: Tick) -> None:
@@ -153,12 +163,12 @@ class ControlLoop:
 
     def _choose(self, tick: Tick, sensed: Hold) -> Hold:
         """Write what this tick should command to the target, or say why it holds."""
+        self._miss(tick, sensed)
         if self.stopping or self.episode.phase is Phase.STOPPED:
             self.episode.phase = Phase.STOPPED
             return Hold.STOPPED
-        self._miss(tick, sensed)
-        if sensed is Hold.NONE and self._yields(tick.k):
-            return Hold.NOT_FOLLOWING
+        if self._measured and self._yields(tick.k):
+            return sensed if sensed is Hold.ROBOT_FAULT else Hold.NOT_FOLLOWING
         if self.episode.phase is Phase.PAUSED:
             self.swap.forget()
             return Hold.PAUSED
@@ -190,8 +200,9 @@ class ControlLoop:
         if self.following.look(self.sender.last, self._state):
             self.swap.forget()
             self.approach.over()  # a joint without an initial pose stays where it is now
-            self.recorder.why = self.following.why
+            self.recorder.why = self.recorder.why or self.following.why
             self._ask_again(k)
+            self._yielding = True
             return True
         if before:
             self.episode.start_afresh(k)
@@ -200,13 +211,16 @@ class ControlLoop:
     def _miss(self, tick: Tick, sensed: Hold) -> None:
         """Note since when there is no good measurement, and what becomes of a robot that was lost.
 
-        Ticks that were skipped, by planning in sequential mode say, do not count: nobody looked.
+        Ticks that were skipped, by planning in sequential mode say, do not count unless a look
+        before them failed.
         """
         missing_since = self._missing_since or tick.t_wake
         lost = tick.t_wake - missing_since > LOST_S * 1e9
         if sensed is Hold.NONE:
             self._missing_since = 0
             if lost and self.sender.sent:
+                if not self._since:
+                    self._ask_again(tick.k, "it was silent")
                 self._find_again(tick.k)
         else:
             self._missing_since = missing_since
@@ -215,16 +229,16 @@ class ControlLoop:
 
     def _find_again(self, k: int) -> None:
         """The robot is back, perhaps somewhere else: start as from a first measurement."""
-        self.sender.start_from(self._state, believed=self._is_near_limits())
+        self.sender.start_from(self._state)
         self.following.tripped = False
         self.approach.over()
         self.swap.forget()
         self.episode.start_afresh(k)
 
-    def _ask_again(self, k: int) -> None:
+    def _ask_again(self, k: int, since: str = "") -> None:
         """Something may have happened to the robot: whoever runs it gated says `go` once more."""
         if self.sender.sent:
-            self._since = self.recorder.why
+            self._since = since or self.recorder.why
             self.episode.await_go(k)
 
     def _is_near_limits(self) -> bool:
@@ -267,5 +281,5 @@ class ControlLoop:
         if hold is Hold.NONE:
             approaching = self.episode.phase is Phase.INITIAL_POSE
             return self.sender.move(speed=self.approach.speed if approaching else None)
-        self.sender.hold(self.following.pose if hold is Hold.NOT_FOLLOWING else None)
+        self.sender.hold(self.following.pose if self._yielding else None)
         return hold

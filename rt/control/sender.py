@@ -70,13 +70,14 @@ class Sender:
                 self._hold()
         self.target[:] = self.command
 
-    def start_from(self, pose: Vector, *, believed: bool) -> None:
+    def start_from(self, pose: Vector) -> None:
         """The robot was lost, and found at `pose` (A,) rad: what it was told before is void.
 
-        It is held there; a pose that is not `believed` is not commanded.
+        It is held there; outside the position limits it is left alone, as at the start.
         """
         self.last[:] = pose
-        self.sent, self._moved, self._doubtful = believed, True, False
+        self.sent = bool(((pose >= self.limits.lower) & (pose <= self.limits.upper)).all())
+        self._moved, self._doubtful = True, False
         self.limits.not_sent()
 
     def _send(self) -> bool:
