@@ -202,8 +202,10 @@ def test_a_robot_that_comes_back_while_the_session_ends_is_held_where_it_is(
 @pytest.mark.parametrize("silent_ticks", range(18, 25))
 def test_whoever_was_lost_is_asked_for(gated: SimulatedRun, silent_ticks: int) -> None:
     run = restarted(running(gated), silent_ticks, 0.9)
+    before = len(run.robot.sent)
     run.tick(5)
-    found = (run.robot.sent[-1].command == 0.9).all()
+    found = (run.robot.sent[before].command == 0.9).all()
+    assert found == (silent_ticks > 20)
     assert found == (run.ticks[-1]["phase"] == Phase.WAITING)
 
 
