@@ -74,9 +74,9 @@ class IgrisC:
     def read_state(self) -> State:
         reader = self._reader
         reader.update()
-        t_capture = max(0, reader.t_published - self._latency_ns)
+        t_capture = max(0, reader.intake.t_published - self._latency_ns)
         fault = self._watch.fault() or reader.fault or self._slipped()
-        return State(reader.q[self._wiring.indices], t_capture, fault, reader.late)
+        return State(reader.q[self._wiring.indices], t_capture, fault, reader.intake.late)
 
     def publish_action(self, action: Vector) -> None:
         self._enable()
@@ -125,7 +125,7 @@ class IgrisC:
         """Latch every joint where it was measured last. Raises RobotError without a state."""
         if self._enabled:
             return
-        if not self._reader.t_published:
+        if not self._reader.intake.t_published:
             raise RobotError("expected IGRIS_C's state before its first command, got none yet")
         self._motors["q"] = self._reader.q
         self._enabled = True

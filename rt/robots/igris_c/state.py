@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from rt.arrays import Vector
-from rt.errors import RobotError
 from rt.robots.bus import Subscription
 from rt.robots.igris_c.messages import LOW_STATE_TOPIC, MOTORS, LowState
 from rt.robots.igris_c.options import Wiring
+from rt.robots.intake import Intake
 
 RESTARTED = 3  # messages in a row whose tick is behind: the robot's own counter began anew
 HALF = 1 << 31  # of the counter's 32 bits
@@ -21,23 +21,16 @@ class StateReader:
 
     def __init__(self, subscription: Subscription, wiring: Wiring) -> None:
         self.q: Vector = np.full(MOTORS, np.nan)  # rad, by index
-        self.t_published = 0  # ns; 0: no good message yet
-        self.late = f"{LOW_STATE_TOPIC}: nothing has come yet"
         self.fault = ""  # what the newest message says is wrong with the robot
-        self._subscription = subscription
+        self.intake = Intake(LOW_STATE_TOPIC, subscription)
         self._wiring = wiring
         self._space = "motor_state" if wiring.mode == "ms" else "joint_state"
         self._tick = 0
         self._behind = 0  # messages in a row
-        self._refused = 0  # messages, since the start
 
     def update(self) -> None:
         """Take the newest message, unless it must be refused."""
-        try:
-            taken = self._subscription.take()
-        except RobotError as error:
-            self._refuse(str(error))
-            return
+        taken = self.intake.take()
         if taken is None:
             return
         message, t_published = taken
@@ -45,14 +38,13 @@ class StateReader:
         self.fault = self._errors_in(record)  # of a message that is refused, too
         q = record[self._space]["q"]
         if not np.isfinite(q).all():
-            self._refuse(f"{self._space}[{np.isfinite(q).argmin()}].q is not finite")
+            self.intake.refuse(f"{self._space}[{np.isfinite(q).argmin()}].q is not finite")
             return
         if not self._in_order(int(record["tick"])):
-            self._refuse(f"tick {record['tick']} after {self._tick}")
+            self.intake.refuse(f"tick {record['tick']} after {self._tick}")
             return
         self.q[:] = q
-        self.t_published = t_published
-        self.late = f"nothing new on {LOW_STATE_TOPIC}"
+        self.intake.accept(t_published)
 
     def why_missing(self, there: dict[str, str]) -> str:
         """Why no state has come, given what others publish."""
@@ -63,17 +55,13 @@ class StateReader:
             return f"expected {LOW_STATE_TOPIC} ({expected}), which nobody publishes"
         if got != expected:
             return f"expected {LOW_STATE_TOPIC} to be {expected}, got {got}: another SDK's?"
-        return f"expected good messages of {expected}, got none: {self.late}"
-
-    def _refuse(self, why: str) -> None:
-        self._refused += 1
-        self.late = f"{LOW_STATE_TOPIC}: refused {self._refused}, {why}"
+        return f"expected good messages of {expected}, got none: {self.intake.late}"
 
     def _in_order(self, tick: int) -> bool:
         """Whether a message is newer than the one before; a robot may count anew, or not at all."""
-        if self.t_published and tick == self._tick != 0:
+        if self.intake.t_published and tick == self._tick != 0:
             return False  # a gateway that repeats what a silent robot said last
-        behind = self.t_published and (tick - self._tick) % (2 * HALF) >= HALF
+        behind = self.intake.t_published and (tick - self._tick) % (2 * HALF) >= HALF
         self._behind = self._behind + 1 if behind else 0
         if self._behind and self._behind < RESTARTED:
             return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rt.arrays import Vector
-from rt.errors import RobotError
 from rt.robots.bus import Subscription
+from rt.robots.intake import Intake
 from rt.robots.topics.wiring import Wire
 
 RESTART_NS = 1_000_000_000  # a stamp that goes back so far is a sender with a new clock
@@ -17,39 +17,22 @@ class Reading:
 
     def __init__(self, wire: Wire, subscription: Subscription) -> None:
         self.wire = wire
-        self.subscription = subscription
-        self.t_published = 0  # of the newest good message, ns; 0: none yet
-        self.late = f"{wire.topic}: nothing has come yet"
-        self._refused = 0  # messages, since the start
+        self.intake = Intake(wire.topic, subscription)
         self._stamp = 0  # the newest good message's header, ns of the sender's clock
 
     def update(self, position: Vector) -> None:
         """Write the newest message's joints to `position` (S,), unless it must be refused."""
-        try:
-            taken = self.subscription.take()
-        except RobotError as error:
-            self._refuse(str(error))
-            return
+        taken = self.intake.take()
         if taken is None:
             return
         message, t_published = taken
         if why := self._complaint(message):
-            self._refuse(why)
+            self.intake.refuse(why)
             return
         for array in self.wire.arrays:
             array.unpack(getattr(message, array.attr), position)
-        self.t_published = t_published
+        self.intake.accept(t_published)
         self._stamp = _header_ns(message)
-        self.late = f"nothing new on {self.wire.topic}"
-
-    @property
-    def was_refused(self) -> bool:
-        """Whether messages have come that were refused."""
-        return self._refused > 0
-
-    def _refuse(self, why: str) -> None:
-        self._refused += 1
-        self.late = f"{self.wire.topic}: refused {self._refused}, {why}"
 
     def _complaint(self, message: Any) -> str:
         """Why a message is refused; empty if it is good."""

@@ -63,7 +63,7 @@ class TopicRobot:
             self._commands.append(Command(wire, publisher, message))
         self._watch = Watch(
             self._config,
-            {reading.wire.topic: reading.subscription for reading in self._readings},
+            {reading.wire.topic: reading.intake.subscription for reading in self._readings},
             {command.wire.topic: command.publisher for command in self._commands},
         )
         self._watch.wait_for_state(self.read_state, self._bus, self._why_missing)
@@ -71,7 +71,7 @@ class TopicRobot:
     def read_state(self) -> State:
         for reading in self._readings:
             reading.update(self._position)
-        oldest = min(self._readings, key=lambda reading: reading.t_published)
+        oldest = min((r.intake for r in self._readings), key=lambda intake: intake.t_published)
         self._t_capture = max(0, oldest.t_published - self._latency_ns)
         return State(self._position, self._t_capture, self._watch.fault(), oldest.late)
 
@@ -102,7 +102,7 @@ class TopicRobot:
             command.publisher.publish(command.message)
 
     def _why_missing(self, there: dict[str, str]) -> str:
-        missing = [reading for reading in self._readings if not reading.t_published]
+        missing = [reading for reading in self._readings if not reading.intake.t_published]
         return "; ".join(_why_missing(reading, there) for reading in missing)
 
 
@@ -112,8 +112,8 @@ def _why_missing(reading: Reading, there: dict[str, str]) -> str:
         return f"expected {topic} ({expected}), which nobody publishes"
     if there[topic] != expected:
         return f"expected {topic} to be {expected}, got {there[topic]}: mend msg_type"
-    if reading.was_refused:
-        return f"expected {topic} as the topics file describes it: {reading.late}"
+    if reading.intake.refused:
+        return f"expected {topic} as the topics file describes it: {reading.intake.late}"
     return (
         f"expected messages on {topic}, got none: its publisher is silent, or best-effort, which "
         "a reliable subscription does not hear"
