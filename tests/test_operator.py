@@ -209,6 +209,19 @@ def test_whoever_was_lost_is_asked_for(gated: SimulatedRun, silent_ticks: int) -
     assert found == (run.ticks[-1]["phase"] == Phase.WAITING)
 
 
+def test_a_fault_during_a_pause_leaves_nobody_unasked_later(gated: SimulatedRun) -> None:
+    run = running(gated)
+    ordered(run, Order.PAUSE)
+    run.robot.fault = "motor 3: over-current"
+    run.tick()
+    run.robot.fault = ""
+    ordered(run, Order.RESUME)
+    run.tick(10)
+    restarted(run, 21, 0.9)
+    run.tick(5)
+    assert run.ticks[-1]["phase"] == Phase.WAITING
+
+
 def test_a_robot_that_is_found_outside_its_limits_is_left_alone_until_go(
     gated: SimulatedRun,
 ) -> None:

@@ -219,7 +219,7 @@ class ControlLoop:
         if sensed is Hold.NONE:
             self._missing_since = 0
             if lost and self.sender.sent:
-                if not self._since:
+                if self.episode.phase is not Phase.WAITING:  # where it was asked already
                     self._ask_again(tick.k, "it was silent")
                 self._find_again(tick.k)
         else:
