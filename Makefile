@@ -1,6 +1,8 @@
 # make run     a simulated IGRIS_B with real-time chunking (ARGS="--duration 20" passes flags on)
 # make test    the tests
-# make bench   the benchmarks, as ratios beside a peer
+# make bench   all benchmarks beside their peers, half an hour; writes docs/benchmarks.md
+# make chaos   kill, stall and starve it, under 10 minutes (ARGS="--seed 7" draws other moments)
+# make soak    the same for about 75 minutes; writes docs/reliability.md
 # make lint    ruff and mypy
 # make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own
 # make setup   .venv with everything that these need; quick when nothing changed
@@ -10,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test test-policies bench lint
+.PHONY: setup run test test-policies bench chaos soak lint
 
 setup: $(STAMP)
 
@@ -39,7 +41,13 @@ test-policies: $(POLICIES)/.installed
 	$(POLICIES)/bin/python -m pytest tests_policies $(ARGS)
 
 bench: setup
-	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
+	$(BIN)/python -m pytest bench --benchmark-only --long --write $(ARGS)
+
+chaos: setup
+	$(BIN)/python -m pytest chaos --scale bounded $(ARGS)
+
+soak: setup
+	$(BIN)/python -m pytest chaos --scale full --write $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,25 +1,34 @@
-"""Prints the figures of a run at its end, with the machine that they were measured on."""
+"""`--long` measures for longer and more cases; `--write` makes docs/benchmarks.md anew from it."""
 
 from __future__ import annotations
 
-import os
-import platform
-from pathlib import Path
-
+import page
+import proof
 import pytest
-from figures import LINES
 
 
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cpu = models[0] if models else platform.machine()
-    return f"{cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("benchmarks")
+    group.addoption("--long", action="store_true", help="measure for longer, and more cases")
+    group.addoption("--write", action="store_true", help="write docs/benchmarks.md and its plots")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this is `make bench` and not the three minutes of `pytest bench`."""
+    return bool(request.config.getoption("--long"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print the report."""
-    if LINES:
-        terminalreporter.section(f"measured on {_machine()}")
-        for line in LINES:
-            terminalreporter.write_line(line)
+    proof.print_lines(terminalreporter)
+    if config.getoption("--write") and proof.SECTIONS:
+        page.write(proof.save(page.FIGURES))

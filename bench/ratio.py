@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from figures import report
+from proof import report
 
 _SECONDS = 0.03  # of one side of one pair
 

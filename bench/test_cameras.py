@@ -18,7 +18,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from figures import report
+from proof import report
 from test_wake import our_loop
 
 from rt.config import CameraConfig

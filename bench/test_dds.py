@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pytest
-from figures import report
+from proof import report
 
 from rt import clock
 from rt.config import Config

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from figures import report
 from pi05_shapes import SMALL, Pi05Shaped
+from proof import report
 from ratio import ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from figures import report
 from pi05_shapes import CAMERAS, PI05, Pi05Shaped
+from proof import report
 from ratio import Ratio, ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from figures import report
+from proof import report
 from test_wake import core, cyclictest_arguments, cyclictest_figures
 
 from rt.follow import launched

@@ -12,7 +12,7 @@ from multiprocessing import Pipe
 
 import numpy as np
 import pytest
-from figures import report
+from proof import report
 
 from rt import clock
 from rt.config import Config

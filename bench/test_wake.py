@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from figures import report
+from proof import report
 
 from rt.config.load import load_config
 from rt.cores import divide

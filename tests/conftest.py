@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from making import MakeRing, Simulate
 from shm_names import fresh_name
 
 from rt.shm import Ring
 from rt.testing import SimulatedRun
-
-MakeRing = Callable[..., Ring]
-Simulate = Callable[..., SimulatedRun]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import Simulate
 from launched import ROOT, run_module, segments, unique_session
+from making import Simulate
 from msgspec import structs
 
 from rt.config.schema import Algorithm

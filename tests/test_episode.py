@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Simulate
+from making import Simulate
 
 from rt.control.episode import Episode
 from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from conftest import Simulate
+from making import Simulate
 
 from rt.config import JointGroup
 from rt.records import Hold, Order, Phase, text

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Simulate
+from making import Simulate
 from oracle import check_ticks
 
 from rt.config import JointGroup

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from config_folder import load, refusal
-from conftest import Simulate
+from making import Simulate
 from oracle import check_plans, check_ticks
 from test_rtc import S_MIN, H
 from test_rtc import simulated as planned

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeRing, Simulate
+from making import MakeRing, Simulate
 
 from rt.config import JointGroup
 from rt.launcher.console import status_line

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import Simulate
+from making import Simulate
 from test_rtc import S_MIN
 from test_rtc import simulated as planned
 from two_ways import TwoWays

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeRing, Simulate
+from making import MakeRing, Simulate
 from oracle import action_at, check_plans, check_ticks
 
 from rt.control.swap import Swap

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeRing, Simulate
+from making import MakeRing, Simulate
 from oracle import SwapOracle, check_ticks, publish_tick
 
 from rt.control.swap import Swap

@@ -1,0 +1,44 @@
+"""docs/benchmarks.md, written from docs/benchmarks.json: `python bench/page.py` writes it anew.
+
+Each module of bench/sections/ writes the section whose figures a benchmark `keep`s under its name:
+`text(figures) -> str`, and a plot or two beside the page where it has any.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import proof
+
+FIGURES = proof.DOCS / "benchmarks.json"
+PAGE = proof.DOCS / "benchmarks.md"
+PLOTS = proof.DOCS / "benchmarks"
+SECTIONS = (
+    *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth"),
+    *("real_robot", "denoising", "pi05"),
+)
+HEAD = """# Benchmarks
+
+`make bench` measures all of this, in about half an hour, and writes this page. `pytest bench/
+--benchmark-only` is the short form, under 3 minutes once the networks are compiled: it writes
+nothing and fails where a budget is broken. Each section says on what machine it was measured; times
+of different sections and machines do not compare, ratios within a table do."""
+
+
+def write(measured: dict[str, proof.Measured]) -> None:
+    """Write the page and its plots."""
+    PLOTS.mkdir(exist_ok=True)
+    parts = [HEAD]
+    for name in SECTIONS:
+        if name in measured:
+            text = importlib.import_module(f"sections.{name}").text(measured[name].figures)
+            parts.append(f"{text.strip()}\n\n*{measured[name].machine}; {measured[name].date}.*")
+    PAGE.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    write(proof.load(FIGURES))

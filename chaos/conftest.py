@@ -1,0 +1,47 @@
+"""Everything that is tried here draws from `dice`, seeded by `--seed` and the test's own name, so
+that a run can be repeated."""
+
+from __future__ import annotations
+
+import random
+
+import proof
+import pytest
+import reliability
+from scale import SCALES, Scale
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos")
+    group.addoption("--scale", choices=SCALES, default="short", help="how much is tried")
+    group.addoption("--seed", type=int, default=0, help="of everything that is drawn")
+    group.addoption("--write", action="store_true", help="write docs/reliability.md")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"chaos: --scale {config.getoption('--scale')} --seed {config.getoption('--seed')}"
+
+
+@pytest.fixture(scope="session")
+def scale(request: pytest.FixtureRequest) -> Scale:
+    return SCALES[request.config.getoption("--scale")]
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """A source of chance that `--seed` repeats."""
+    return random.Random(f"{request.config.getoption('--seed')} {request.node.name}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--scale") != "short":
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    proof.print_lines(terminalreporter)
+    if config.getoption("--write") and proof.SECTIONS:
+        reliability.write(proof.save(reliability.FIGURES))

@@ -1,0 +1,86 @@
+"""What a run measured: printed at its end, and kept as JSON beside the page written from it.
+
+A page (docs/benchmarks.md, docs/reliability.md) has sections; the tests of a run keep the figures
+of some of them, each with the machine and the day. A section that was not measured stays as it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+LINES: list[str] = []  # to print at the end of the run
+SECTIONS: dict[str, dict[str, Any]] = {}  # figures of this run, by section
+
+
+class Measured(msgspec.Struct):
+    """One section's figures, and where they are from."""
+
+    machine: str
+    date: str
+    figures: dict[str, Any]
+
+
+def report(what: str, figures: str) -> None:
+    """Have one line printed at the end of the run, also under -q."""
+    LINES.append(f"{what}: {figures}")
+
+
+def keep(section: str, **figures: Any) -> None:
+    """Keep figures for a section of the page: anything that JSON holds, numpy's numbers too."""
+    SECTIONS.setdefault(section, {}).update(figures)
+
+
+def machine() -> str:
+    """The hardware and the kernel, in a line."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    virtual = any(" hypervisor" in line for line in lines if line.startswith("flags"))
+    cpu = models[0] if models else platform.machine()
+    cores = f"{os.cpu_count()} {'virtual cores' if virtual else 'cores'}"
+    return f"{cpu}, {cores}, Linux {platform.release()}"
+
+
+def print_lines(terminal: pytest.TerminalReporter) -> None:
+    """All that was reported, with the machine that it was measured on."""
+    if LINES:
+        terminal.section(f"measured on {machine()}")
+        for line in LINES:
+            terminal.write_line(line)
+
+
+def load(path: Path) -> dict[str, Measured]:
+    """The sections kept so far."""
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Measured]) if path.exists() else {}
+
+
+def save(path: Path) -> dict[str, Measured]:
+    """Put this run's sections into the file; returns all of them."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    sections = load(path)
+    for name, figures in SECTIONS.items():
+        sections[name] = Measured(machine(), today, figures)
+    encoded = msgspec.json.encode(sections, enc_hook=_plain, order="deterministic")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+    return load(path)
+
+
+def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} cannot be kept")
