@@ -27,7 +27,7 @@ SECTIONS = {
 HEAD = """# Reliability
 
 What was tried, and what was found. `make chaos` tries a bounded part of it in under ten minutes,
-`make soak` all of it in about 75 and writes this page; `make test` includes a short form. Everything
+`make soak` all of it in about 75 and writes this page; `make test` includes a short form. All of it
 is drawn from a seed (`ARGS="--seed 7"`)."""
 
 

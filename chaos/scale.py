@@ -1,4 +1,4 @@
-"""How much is tried: `--scale` short (in `make test`), bounded (`make chaos`), full (`make soak`)."""
+"""How much is tried: --scale short (in `make test`), bounded (`make chaos`), full (`make soak`)."""
 
 from __future__ import annotations
 
