@@ -10,23 +10,20 @@ Assumptions:
 
 from __future__ import annotations
 
-import numpy as np
-
 from rt.config import Config
 from rt.control.approach import Approach
 from rt.control.episode import Episode
 from rt.control.following import Following
-from rt.control.limits import is_finite
 from rt.control.recorder import Recorder
 from rt.control.sender import Sender
+from rt.control.senses import Senses
 from rt.control.swap import Swap
 from rt.control.ticker import Tick
 from rt.records import ORDER_VALID_S, Answer, Hold, Order, Phase
-from rt.robots.robot import Robot, State, Task
+from rt.robots.robot import Robot, Task
 from rt.shm import Ring
 
 SETTLE_S = 0.25  # at the initial pose, before an episode begins
-LOST_S = 1.0  # silent for longer, a robot may have been restarted, or moved
 
 
 class ControlLoop:
@@ -36,7 +33,7 @@ class ControlLoop:
         self, config: Config, robot: Robot, *, ticks: Ring, chunks: Ring, commands: Ring
     ) -> None:
         """`ticks` is written here; `chunks` and `commands` are read."""
-        params, facts = config.params, config.robot
+        params = config.params
         self.robot = robot
         self._task = robot if isinstance(robot, Task) else None
         self.episode = Episode(
@@ -53,24 +50,17 @@ class ControlLoop:
         self._order = commands.buffer()
         self._orders_seen = 0
         self._chunks = chunks
-        self._measured = False  # in this tick
         self._yielding = False  # in this tick
         self._may_go = False
         self._since = ""  # why `go` is needed once more
-        self._missing_since = 0  # when the measurement was not good for the first time, ns
         self._control_hz = config.control_hz
-        self._max_state_age_ns = facts.max_state_age_ms * 1_000_000
-        margin = np.deg2rad(facts.limit_margin_deg)
-        self._first_lower = config.lower_rad - margin
-        self._first_upper = config.upper_rad + margin
 
         self.recorder = Recorder(ticks, dry_run=config.run.dry_run)
         self.record = self.recorder.record
+        self.senses = Senses(config, robot, self.recorder)
         self.sender = Sender(config, robot, self.recorder)
         self.approach = Approach(config, robot, self.recorder)
         self.following = Following(config)
-        self._state = self.record["state"]  # the record's own field
-        self._state.fill(np.nan)
 
     @property
     def at_rest(self) -> bool:
@@ -84,8 +74,10 @@ class ControlLoop:
         planning, else because the loop was late.
         """
         self.recorder.why = ""
-        self._measured = self._yielding = False
-        sensed = self._sense(tick.t_wake)
+        self._yielding = False
+        sensed = self.senses.look(tick.t_wake)
+        if self.senses.measured and not self.sender.sent:  # the limits start where it is
+            self.sender.last[:] = self.senses.state
         self._obey(tick)
         hold = self._act(self._choose(tick, sensed))
         self._may_go = hold is Hold.WAITING and self._chunks.head > 0
@@ -94,39 +86,6 @@ class ControlLoop:
             self.swap.used(tick.k)
         self.recorder.skip(skipped, planned=planned)
         self.recorder.publish(tick, hold, executing, self.episode, self.swap)
-
-    def _sense(self, now: int) -> Hold:
-        """Read the robot. NO_STATE: no measurement, an old one, or one that is not finite."""
-        try:
-            return self._look(now)
-        except Exception as error:  # a driver's fault, whatever it is, must not end the loop
-            self.recorder.count_fault(error)
-            return Hold.NO_STATE
-
-    def _look(self, now: int) -> Hold:
-        state = self.robot.read_state()
-        sensed = self._take(now, state)  # a robot with a fault is watched all the more
-        if state.fault:
-            self.recorder.why = state.fault
-            return Hold.ROBOT_FAULT
-        return sensed
-
-    def _take(self, now: int, state: State) -> Hold:
-        """Take the measurement over, if it is one."""
-        position, t_state, _, late = state
-        if not t_state or abs(now - t_state) > self._max_state_age_ns:
-            self.recorder.why = late if now >= t_state else "its time lies in the future"
-            return Hold.NO_STATE
-        if not is_finite(position):
-            self.recorder.robot_faults += 1
-            self.recorder.why = "the measured state is not finite"
-            return Hold.NO_STATE
-        self._state[:] = position
-        self.recorder.t_state = t_state
-        if not self.sender.sent:  # the limits start where we are
-            self.sender.last[:] = position
-        self._measured = True
-        return Hold.NONE
 
     def _obey(self, tick: Tick) -> None:
         """Take the operator's newest order, and see whether the episode is over."""
@@ -163,24 +122,24 @@ class ControlLoop:
 
     def _choose(self, tick: Tick, sensed: Hold) -> Hold:
         """Write what this tick should command to the target, or say why it holds."""
-        self._miss(tick, sensed)
+        self._judge(tick.k, sensed)
         if self.stopping or self.episode.phase is Phase.STOPPED:
             self.episode.phase = Phase.STOPPED
             return Hold.STOPPED
-        if self._measured and self._yields(tick.k):
+        if self.senses.measured and self._yields(tick.k):
             return sensed if sensed is Hold.ROBOT_FAULT else Hold.NOT_FOLLOWING
         if self.episode.phase is Phase.PAUSED:
             self.swap.forget()
             return Hold.PAUSED
         if sensed is not Hold.NONE:
             return sensed
-        if not self.sender.sent and not self._is_near_limits():
+        if not self.sender.sent and not self.senses.is_near_limits():
             return Hold.OUT_OF_LIMITS
         if self.episode.phase is Phase.WAITING:
             return self._wait()
         if self.episode.phase is Phase.INITIAL_POSE:
             self.swap.forget()
-            if not self.approach.find_goal(self._state):
+            if not self.approach.find_goal(self.senses.state):
                 return Hold.ROBOT_FAULT
             if not self._begins(tick):
                 self.sender.target[:] = self.approach.goal
@@ -197,7 +156,7 @@ class ControlLoop:
         if not self.sender.sent:
             return False
         before = self.following.tripped
-        if self.following.look(self.sender.last, self._state):
+        if self.following.look(self.sender.last, self.senses.state):
             self.swap.forget()
             self.approach.over()  # a joint without an initial pose stays where it is now
             self.recorder.why = self.recorder.why or self.following.why
@@ -208,28 +167,18 @@ class ControlLoop:
             self.episode.start_afresh(k)
         return False
 
-    def _miss(self, tick: Tick, sensed: Hold) -> None:
-        """Note since when there is no good measurement, and what becomes of a robot that was lost.
-
-        Ticks that were skipped, by planning in sequential mode say, do not count unless a look
-        before them failed.
-        """
-        missing_since = self._missing_since or tick.t_wake
-        lost = tick.t_wake - missing_since > LOST_S * 1e9
-        if sensed is Hold.NONE:
-            self._missing_since = 0
-            if lost and self.sender.sent:
-                if self.episode.phase is not Phase.WAITING:  # where it was asked already
-                    self._ask_again(tick.k, "it was silent")
-                self._find_again(tick.k)
-        else:
-            self._missing_since = missing_since
-            if lost or sensed is Hold.ROBOT_FAULT:
-                self._ask_again(tick.k)
+    def _judge(self, k: int, sensed: Hold) -> None:
+        """What becomes of a robot that reports a fault, is lost, or is found again."""
+        if self.senses.found and self.sender.sent:
+            if self.episode.phase is not Phase.WAITING:  # where it was asked already
+                self._ask_again(k, "it was silent")
+            self._find_again(k)
+        elif self.senses.lost or sensed is Hold.ROBOT_FAULT:
+            self._ask_again(k)
 
     def _find_again(self, k: int) -> None:
         """The robot is back, perhaps somewhere else: start as from a first measurement."""
-        self.sender.start_from(self._state)
+        self.sender.start_from(self.senses.state)
         self.following.tripped = False
         self.approach.over()
         self.swap.forget()
@@ -240,12 +189,6 @@ class ControlLoop:
         if self.sender.sent:
             self._since = since or self.recorder.why
             self.episode.await_go(k)
-
-    def _is_near_limits(self) -> bool:
-        """Whether the measured pose is one that limits can start from: a glitch, or degrees taken
-        for radians, must not become the first command."""
-        inside = (self._state >= self._first_lower) & (self._state <= self._first_upper)
-        return bool(inside.all())
 
     def _wait(self) -> Hold:
         """Stand still until `go`; it is refused before there is a chunk to look at."""
@@ -259,7 +202,7 @@ class ControlLoop:
 
     def _begins(self, tick: Tick) -> bool:
         """Whether an episode begins with this tick: at the initial pose, and settled there."""
-        if self.dry_run or self.approach.is_there(self.sender.last, self._state):
+        if self.dry_run or self.approach.is_there(self.sender.last, self.senses.state):
             if self.episode.arrived(tick.k):
                 self._prepare_episode()
             if self.episode.settled(tick.k):
