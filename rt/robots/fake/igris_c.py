@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from rt import clock
 from rt.arrays import Vector
 from rt.robots.fake.faults import FLOOD
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.report import Stream
 from rt.robots.fake.stage import Role, Stage
+from rt.robots.fake.witness import Witness
 from rt.robots.igris_c.messages import (
     LOW_CMD_TOPIC,
     LOW_STATE_TOPIC,
@@ -66,6 +66,8 @@ class FakeIgrisC:
         self._publisher = stage.bus.advertise_type(LOW_STATE_TOPIC, LowState)
         self._hearing = Hearing(stage.participant, LOW_CMD_TOPIC, LowCmd)
         self._stream = stage.report.streams[LOW_CMD_TOPIC] = Stream()
+        unlimited = np.full(MOTORS, np.inf)  # the maker's limits are joints', not motors'
+        self._witness = Witness(self._stream, -unlimited, unlimited)
         self._servos = Servos()
         command: Any = LowCmd()  # typed loosely: `record` is not among its annotations
         self._command = command.record
@@ -80,8 +82,7 @@ class FakeIgrisC:
             if message is None or not np.isfinite(message.record["motors"]["q"]).all():
                 self._stream.refused += 1
                 continue
-            before = self._command["motors"]["q"] if self._stream.commands else self._servos.q
-            self._stream.note(message.record["motors"]["q"], before, clock.now_ns())
+            self._witness.saw(message.record["motors"]["q"], self._servos.q, message)
             self._command = message.record
 
     def step(self, duration_s: float) -> None:
@@ -92,6 +93,7 @@ class FakeIgrisC:
     def publish(self) -> None:
         if self._faults.on("stall", STATE_TOPIC):
             return
+        self._witness.told(self._servos.q)
         record = self._state.record
         record["tick"] += 1
         for axes in (record["motor_state"], record["joint_state"]):

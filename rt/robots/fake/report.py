@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
-import numpy as np
-
-from rt.arrays import Vector
 
 
 class Stream(msgspec.Struct):
-    """The commands of one topic. Times are ns on CLOCK_MONOTONIC; 0: none came."""
+    """The commands of one topic. Times are ns on CLOCK_MONOTONIC; 0: none came.
+
+    A step is the largest joint's.
+    """
 
     commands: int = 0
     refused: int = 0  # of another length than expected, or not finite: not obeyed
-    first_step_deg: float = 0.0  # from the measured pose to the first command, the largest joint's
-    largest_step_deg: float = 0.0  # between two commands, the largest joint's
+    senders: int = 0  # one after the other
+    first_step_deg: float = 0.0  # from the measured pose to a sender's first command, the largest
+    largest_step_deg: float = 0.0  # between two commands of a sender
+    # After a second of a sender's silence, from the measured pose or the command before.
+    resumed_step_deg: float = 0.0
+    outside_deg: float = 0.0  # beyond the position limits, the largest
+    three_within_ms: float = 0.0  # the shortest time in which a sender sent three; 0: none did
     t_first: int = 0
     t_last: int = 0
-
-    def note(self, command: Vector, before: Vector, now_ns: int) -> None:
-        """`command` (n,) rad came; `before` is the one before it, else the measured pose."""
-        step_deg = math.degrees(float(np.abs(command - before).max(initial=0.0)))
-        if self.commands:
-            self.largest_step_deg = max(self.largest_step_deg, step_deg)
-        else:
-            self.first_step_deg, self.t_first = step_deg, now_ns
-        self.commands += 1
-        self.t_last = now_ns
 
 
 class Report(msgspec.Struct):

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rt import clock
 from rt.arrays import Vector
 from rt.robots.bus import Publisher
 from rt.robots.dds.messages import IDL_TYPES
@@ -18,6 +17,7 @@ from rt.robots.fake.faults import FLOOD, Faults
 from rt.robots.fake.hearing import Hearing
 from rt.robots.fake.report import Stream
 from rt.robots.fake.stage import Stage
+from rt.robots.fake.witness import Witness
 from rt.robots.topics.wiring import Wire, command_wires, state_wires
 
 
@@ -34,6 +34,7 @@ class Heard(NamedTuple):
     wire: Wire
     hearing: Hearing
     stream: Stream
+    witness: Witness
 
 
 class RosSide:
@@ -49,7 +50,8 @@ class RosSide:
         for wire in command_wires(stage.config):
             hearing = Hearing(stage.participant, f"rt{wire.topic}", IDL_TYPES[wire.msg_type])
             stream = stage.report.streams[wire.topic] = Stream()
-            self._heard.append(Heard(wire, hearing, stream))
+            witness = Witness(stream, stage.config.lower_rad, stage.config.upper_rad)
+            self._heard.append(Heard(wire, hearing, stream, witness))
 
     def listen(self, target: Vector, position: Vector) -> None:
         """Write what is commanded into `target` (S,) rad. `position` (S,): where the robot is."""
@@ -59,13 +61,14 @@ class RosSide:
                 if command is None:
                     heard.stream.refused += 1
                     continue
+                heard.witness.saw(command, position, message)
                 commanded = ~np.isnan(command)
-                before = target if heard.stream.commands else position
-                heard.stream.note(command[commanded], before[commanded], clock.now_ns())
                 target[commanded] = command[commanded]
 
     def publish(self, position: Vector, effort: Vector) -> None:
         """Publish `position` (S,) rad and `effort` (S,)."""
+        for heard in self._heard:
+            heard.witness.told(position)
         for spoken in self._spoken:
             if self._faults.on("stall", spoken.wire.key):
                 continue
