@@ -1,0 +1,84 @@
+"""A session that nobody touches, looked at now and then for as long as it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from driven import CHILDREN, Driven
+from launched import SHM, segments
+
+LOOK_S = 5.0
+
+
+class Look(NamedTuple):
+    """What there was at one moment."""
+
+    t_s: float  # since the first look
+    control_kb: int  # resident
+    files: dict[str, int]  # open, by process
+    segments: int
+    shm_bytes: int
+    wake_us: float  # the median, since the look before
+    expected: int  # ticks held before an episode's first chunk
+    holds: int  # ticks held, all of them
+
+
+class Bystander:
+    """Drives a fake robot of its own. Call `look` again and again."""
+
+    def __init__(self, driven: Driven) -> None:
+        driven.launch()
+        driven.until_at_work()
+        self.looks: list[Look] = []
+        self.driven = driven
+        self._pids = {name: driven.pid(name) for name in ("supervisor", "fake", *CHILDREN)}
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been watched."""
+        return time.monotonic() - self._start
+
+    def look(self) -> None:
+        """Once every LOOK_S, whenever it is called."""
+        if self.looks and self.seconds - self.looks[-1].t_s < LOOK_S:
+            return
+        tape = self.driven.tape
+        ticks = tape.read()
+        names = segments(self.driven.session)
+        self.looks.append(
+            Look(
+                self.seconds,
+                resident_kb(self._pids["control"]),
+                {name: open_files(pid) for name, pid in self._pids.items()},
+                len(names),
+                sum((SHM / name).stat().st_size for name in names),
+                float(np.median(ticks["t_wake"] - ticks["t_due"])) / 1e3,
+                tape.holds["NO_CHUNK"],
+                tape.holds.total(),
+            )
+        )
+
+    def watch(self, seconds: float) -> None:
+        """Look on until it has been watched for so long."""
+        while self.seconds < seconds:
+            self.look()
+            time.sleep(LOOK_S / 10)
+
+    def after(self, seconds: float) -> list[Look]:
+        """The looks taken later than that."""
+        return [look for look in self.looks if look.t_s >= seconds]
+
+
+def resident_kb(pid: int) -> int:
+    """Memory in use by a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def open_files(pid: int) -> int:
+    """How many a process has."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -1,0 +1,137 @@
+"""A launch against a fake robot of its own, which can be launched again as often as it ends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from launched import PATIENCE_S, Launched, alive, unique_session, until
+from playing import Fake
+from tape import Tape
+
+from rt.records import text
+from rt.robots.fake.report import Stream
+from rt.session import Session
+
+CAMERAS = ("camera.head", "camera.left", "camera.right")
+CHILDREN = ("control", "inference", *CAMERAS)
+AT_WORK = ("ready", "running")
+ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
+HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
+SINGLE_PRECISION_DEG = 1e-4  # on the wire
+PERIOD_MS = 50.0
+CLOCK_MS = 1.0  # the wall clock, by which commands are stamped, may be slewed
+
+
+def strays(stream: Stream, topic: str) -> Iterator[str]:
+    """What is wrong with the commands that a robot heard on a topic."""
+    arms = topic.endswith("target_joints")
+    slew_deg = (ARM_SLEW_DEG if arms else HAND_SLEW_DEG) + SINGLE_PRECISION_DEG
+    for step_deg, what in (
+        (stream.first_step_deg, "from the pose to a first command"),
+        (stream.largest_step_deg, "between two commands"),
+        (stream.resumed_step_deg, "after a second of silence"),
+    ):
+        if step_deg > slew_deg:
+            yield f"a step of {step_deg:.3f} deg {what}"
+    if stream.outside_deg > SINGLE_PRECISION_DEG:
+        yield f"a command {stream.outside_deg:.3f} deg beyond the position limits"
+    if 0 < stream.three_within_ms < PERIOD_MS - CLOCK_MS:
+        yield f"three commands within {stream.three_within_ms:.1f} ms"
+    if stream.refused:
+        yield f"{stream.refused} commands that it had to refuse"
+
+
+class Driven:
+    """Use as a context manager: on leaving, nothing of it is left."""
+
+    run: Launched
+    tape: Tape
+
+    def __init__(self, label: str) -> None:
+        self.session = unique_session(label)
+        self.fake = Fake()
+        self._heard: list[tuple[str, Stream]] = []  # by fake robots that are no more
+        where = (f"topics.robot_id={self.fake.robot_id}", f"run.domain={self.fake.domain}")
+        sets = (*where, f"params.max_delta_deg={ARM_SLEW_DEG}")
+        self._flags = [word for value in sets for word in ("--set", value)]
+
+    def launch(self) -> None:
+        """Start a session; returns once its rings can be read."""
+        self.run = Launched(
+            "driven", "--io", "dds", "--yes", *self._flags, session=self.session
+        ).__enter__()
+        until("the session's rings", self._made)
+        session = Session(self.session)
+        self.statuses = {name: session.reader(f"status.{name}") for name in CHILDREN}
+        self.frames = {name: session.reader(name.replace("camera.", "frame.")) for name in CAMERAS}
+        self.chunks = session.reader("chunk")
+        self.tape = Tape(session)
+
+    def _made(self) -> bool:
+        assert self.run.process.poll() is None, self.run.output
+        return f"session {self.session}: robot" in self.run.output  # it says so when they are
+
+    def status(self, name: str) -> Any:
+        """The newest status record of a child; None if it has written none."""
+        record = self.statuses[name].buffer()
+        return None if self.statuses[name].read_latest(record) is None else record
+
+    def pid(self, name: str) -> int:
+        """Of a process that lives and is this session's, so that it may be signalled; 0: none."""
+        if name == "fake":
+            process = self.fake.process
+        elif name == "supervisor":
+            process = self.run.process
+        else:
+            status = self.status(name)
+            pid = 0 if status is None else int(status["pid"])
+            return pid if self._is_ours(pid) else 0
+        return process.pid if process is not None and process.poll() is None else 0
+
+    def _is_ours(self, pid: int) -> bool:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return pid > 0 and alive(pid) and self.session.encode() in words
+        return False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether every process lives and does its work, and control executes a chunk."""
+        self.tape.read()
+        for name in CHILDREN:
+            if not self.pid(name) or text(self.status(name)["state"]) not in AT_WORK:
+                return False
+        return self.tape.executes
+
+    def until_at_work(self) -> None:
+        def look() -> bool:
+            assert self.run.process.poll() is None, self.run.output
+            return self.at_work
+
+        until(f"all of {self.session} to be at work", look)
+
+    def kill_fake(self, number: signal.Signals) -> None:
+        """End the robot, once it has told what it heard."""
+        self.fake.settle()
+        self._heard += self.fake.report.streams.items()
+        assert self.fake.process is not None
+        self.fake.process.send_signal(number)
+        self.fake.process.wait(PATIENCE_S)
+
+    def heard(self) -> list[tuple[str, Stream]]:
+        """What this robot and those before it were commanded, by topic."""
+        self.fake.settle()
+        return [*self._heard, *self.fake.report.streams.items()]
+
+    def __enter__(self) -> Driven:
+        self.fake.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "run"):
+            self.run.__exit__()
+        self.fake.__exit__()
