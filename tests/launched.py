@@ -68,7 +68,9 @@ class Launched:
 
     def __init__(self, label: str, *arguments: str, session: str = "") -> None:
         self.session = session or unique_session(label)
-        self.log = Path(os.environ.get("TMPDIR", "/tmp")) / f"rt-test-{self.session}.log"
+        self.log = (
+            Path(os.environ.get("TMPDIR", "/tmp")) / f"rt-test-{self.session}-{next(_numbers)}.log"
+        )
         self._pids: set[int] = set()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
