@@ -17,11 +17,24 @@ _SECONDS = 0.03  # of one side of one pair
 class Ratio:
     """How many times the peer's time ours takes, over the pairs, and both medians in us."""
 
-    median: float
-    low: float
-    high: float
+    pairs: tuple[float, ...]
     ours_us: float
     peer_us: float
+
+    @property
+    def median(self) -> float:
+        """The middle one of the pairs."""
+        return statistics.median(self.pairs)
+
+    @property
+    def low(self) -> float:
+        """The smallest of the pairs."""
+        return min(self.pairs)
+
+    @property
+    def high(self) -> float:
+        """The largest of the pairs."""
+        return max(self.pairs)
 
     def report(self, ours: str, peer: str) -> None:
         """Have the figures printed at the end of the run."""
@@ -42,9 +55,8 @@ def ratio(ours: Callable[[], object], peer: Callable[[], object], pairs: int = 7
     finally:
         if collecting:
             gc.enable()
-    ratios = [row[0] / row[1] for row in rows]
     ours_s, peer_s = (statistics.median(row[side] for row in rows) for side in (0, 1))
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios), ours_s * 1e6, peer_s * 1e6)
+    return Ratio(tuple(row[0] / row[1] for row in rows), ours_s * 1e6, peer_s * 1e6)
 
 
 def _repeats(call: Callable[[], object]) -> int:
