@@ -1,0 +1,69 @@
+"""/dev/shm without room, at the start and during the run: a real tmpfs, in a mount namespace."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from full_shm_story import Seen
+from launched import ROOT
+from reliability import tell
+from scale import Scale
+
+LEAST, MOST = 4 << 10, 4 << 20  # bytes: a page, and less than any session needs
+LIST = "ls -A /dev/shm"
+
+
+def with_shm(octets: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The shell script with a /dev/shm of its own, of so many bytes; "$@" are the arguments."""
+    mounted = f"mount -t tmpfs -o size={octets} none /dev/shm && {{ {script}; }}"
+    as_root = () if os.geteuid() == 0 else ("--map-root-user",)
+    told = subprocess.run(
+        ["unshare", "--mount", *as_root, "sh", "-c", mounted, "sh", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if told.returncode and ("unshare:" in told.stderr or "mount:" in told.stderr):
+        pytest.skip(f"no mount namespace here: {told.stderr.strip()}")
+    return told
+
+
+def test_a_start_without_room_is_one_sentence_and_leaves_nothing(
+    scale: Scale, dice: random.Random
+) -> None:
+    sizes = [LEAST, *(dice.randint(LEAST, MOST) for _ in range(scale.starts - 1))]
+    launch = (sys.executable, "-m", "rt.launch", "--robot", "igris_b")
+    for octets in sizes:
+        told = with_shm(octets, f'"$@"; echo "code $?"; {LIST}', *launch)
+        assert told.stdout == "code 2\n", (octets, told)
+        assert len(told.stderr.splitlines()) == 1, (octets, told)
+        assert "/dev/shm" in told.stderr, (octets, told)
+    tell(
+        "machine",
+        f"/dev/shm full at the start: {len(sizes)} sizes from {LEAST:,} to {max(sizes):,} B",
+        "one sentence, exit code 2, nothing left, each time",
+    )
+
+
+def test_a_session_goes_on_while_dev_shm_is_full() -> None:
+    """All that it uses was allocated when it was made."""
+    story = Path(__file__).parent / "full_shm_story.py"
+    told = with_shm(64 << 20, '"$@"', sys.executable, str(story))
+    assert told.returncode == 0, told.stderr
+    seen = msgspec.json.decode(told.stdout, type=Seen)
+    assert seen.session_octets > MOST
+    assert seen.free_octets == 0
+    assert (seen.answered, seen.restarted, seen.exit_code, seen.left) == (True, True, 0, []), seen
+    tell(
+        "machine",
+        "/dev/shm filled to the last page while a session runs, inference killed in that state",
+        f"{seen.ticks} ticks with {seen.overruns} overruns, {seen.chunks} chunks, inference "
+        f"restarted, orders answered, ended in order, nothing left "
+        f"(the session has {seen.session_octets / 1e6:.1f} MB, all of it allocated at the start)",
+    )
