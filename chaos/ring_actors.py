@@ -33,9 +33,10 @@ RESTS: dict[str, Callable[[random.Random], float]] = {
 
 TALLY = np.dtype(
     [
+        ("tries", "u8"),  # reads, whatever came back
         ("reads", "u8"),  # copies that were accepted
         ("new", "u8"),  # of samples that this reader had not seen
-        ("laps", "u8"),  # reads given up: the writer went round the ring in all three tries
+        ("laps", "u8"),  # reads given up: three times the writer had gone round the ring
         ("torn", "u8"),  # accepted, and not the sample that they were said to be
         ("back", "u8"),  # indices below the one before
         ("longest_ns", "u8"),
@@ -117,6 +118,7 @@ def read(name: str, reader: Reader, tally: Record, fault: str) -> None:
     batch, last = max(4, min(256, 1_000_000 // octets)), -1
     while not tally["is_over"]:
         last = _read_some(look, checks, batch, last, tally)
+        tally["laps"] = ring.lapped
         if reader.fifo:
             time.sleep(0.001)  # else it would have its core to itself
 
@@ -134,7 +136,7 @@ def _read_some(
     tally: Record,
 ) -> int:
     """`count` reads, each checked, added to the tally. Returns the newest index seen."""
-    new = laps = torn = back = longest = 0
+    reads = new = torn = back = longest = 0
     oldest, clock = len(checks) - 1, time.monotonic_ns
     for _ in range(count):
         before = clock()
@@ -143,8 +145,8 @@ def _read_some(
         if took > longest:
             longest = took
         if index is None:
-            laps += 1
             continue
+        reads += 1
         if index != last:
             new += index > last
             back += index < last
@@ -153,9 +155,9 @@ def _read_some(
         for is_sample in checks:
             torn += not is_sample(n)
             n += 1
-    tally["reads"] += count - laps
+    tally["tries"] += count
+    tally["reads"] += reads
     tally["new"] += new
-    tally["laps"] += laps
     tally["torn"] += torn
     tally["back"] += back
     tally["longest_ns"] = max(int(tally["longest_ns"]), longest)

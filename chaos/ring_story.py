@@ -58,6 +58,7 @@ class Found(msgspec.Struct):
     back: int = 0
     blocked: int = 0  # readers that did not go on
     unwhole: int = 0  # complete slots that were not whole while the writer was stopped or dead
+    tries: int = 0
     reads: int = 0
     new: int = 0
     laps: int = 0
@@ -90,6 +91,8 @@ class Stage:
     def play(self) -> Found:
         """Until the reads are done, or something is found."""
         story = self.story
+        longest = max(reader.window for reader in story.readers)
+        self._until(lambda: self.ring.head >= longest)  # before, there is no such window
         moments = sorted(self.dice.randrange(story.reads) for _ in range(story.deeds))
         for moment in [*moments, story.reads]:
             self._await_reads(moment)
@@ -170,7 +173,7 @@ class Stage:
     def _sum(self) -> Found:
         """What the readers noted, added to what was found from here."""
         found, fifo = self.found, self.tallies["is_fifo"] == 1
-        for name in ("reads", "new", "laps", "torn", "back"):
+        for name in ("tries", "reads", "new", "laps", "torn", "back"):
             setattr(found, name, int(self.tallies[name].sum()))
         found.fifo_readers = int(fifo.sum())
         found.longest_ns = int(self.tallies["longest_ns"][~fifo].max(initial=0))

@@ -24,7 +24,7 @@ SHARES = {64: 0.6, 640: 0.2, 4_800: 0.188, 20_480: 0.011, 691_200: 0.001}
 """How much of all reads is of records of so many bytes. The last is three cameras' frames."""
 READS_OF_A_STORY = 800_000  # of all sizes; at most MANY stories of each size
 MANY = 24
-BLOCKED_NS = 1_000_000_000
+BLOCKED_MS = 1_000.0
 CORES = sorted(os.sched_getaffinity(0))
 BOTH = tuple(Reader(core, fifo=False, window=1) for core in (CORES[0], CORES[-1]))
 
@@ -94,8 +94,8 @@ def test_no_read_is_torn_or_blocked_whatever_the_writer_does(
         f"{longest_ms('longest_ns'):.1f} ms, preemption included"
         + (f" ({longest_ms('longest_fifo_ns'):.2f} ms by {fifo} SCHED_FIFO readers)" * (fifo > 0)),
     )
-    if scale.reads >= 10_000_000:
-        assert longest_ms("longest_ns") < BLOCKED_NS / 1e6
+    if scale.reads >= 10_000_000:  # the others wait for a core, on a busy machine for long
+        assert longest_ms("longest_fifo_ns") < BLOCKED_MS
 
 
 CAUGHT_AS = {
@@ -156,7 +156,7 @@ def test_a_protocol_without_one_step_is_caught(
     if not findings and scale.reads < 10_000_000:
         pytest.skip(f"{found.reads} reads happened to show nothing of {fault} on this machine")
     assert CAUGHT_AS[fault] in findings, f"{fault}: {found}"
-    assert found.reads + found.laps > 0, "no reader had begun"
+    assert found.tries > 0, "no reader had begun"
     words = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in findings.items())
     tell("reads", f"Negative control: {FAULTS.get(fault, f'{fault} left out')}", f"caught: {words}")
 
