@@ -24,11 +24,23 @@ A message says what, what was expected, what came, and the command or key that m
 
 from __future__ import annotations
 
+LONGEST = 1000  # characters of a sentence
+
 
 class RtError(Exception):
-    """Root of the tree. `exit_code` is what the command line ends with."""
+    """Root of the tree. `exit_code` is what the command line ends with.
+
+    As text it is one line whatever a file's keys and names hold: no line breaks, no terminal's
+    control sequences, no page of a bomb's content.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+        return text
 
 
 class ConfigError(RtError):

@@ -18,6 +18,8 @@ from rt.errors import ConfigError
 
 T = TypeVar("T")
 
+MOST = 100_000  # values in a file: aliases in YAML can make billions of a few lines
+
 
 def read_mapping(path: Path | str) -> dict[str, Any]:
     """The mapping in a `.json`, `.yaml` or `.yml` file.
@@ -63,7 +65,19 @@ def convert(mapping: object, kind: type[T], path: Path | str) -> T:
 
 def parse_yaml(text: str) -> Any:
     """Plain YAML. Raises yaml.YAMLError or ValueError; a key that stands twice is an error."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except (AttributeError, LookupError, OverflowError, TypeError):  # PyYAML's, say of !!bool maybe
+        raise ValueError("a value that is not of the kind that its tag says") from None
+    todo, seen = [content], 0
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict | list):
+            seen += len(value)
+            if seen > MOST:  # whoever walks through it, or shows it, would never end
+                raise ValueError(f"aliases that make endless nesting, or more than {MOST} values")
+            todo.extend(value.values() if isinstance(value, dict) else value)
+    return content
 
 
 class _Loader(yaml.SafeLoader):
@@ -83,11 +97,11 @@ class _Loader(yaml.SafeLoader):
 
 def _parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"the key {key!r} twice")
-        return dict(pairs)
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+        return mapping
 
     return json.loads(text, object_pairs_hook=unique)
 
@@ -118,7 +132,8 @@ def _complaint(error: Exception) -> str:
 
 
 def _refuse_odd_values(value: object, path: Path | str, keys: tuple[Key, ...]) -> None:
-    """JSON and YAML can spell NaN, infinity and keys that are not text; no setting means them."""
+    """JSON and YAML can spell what no setting means: NaN, infinity, numbers and text that nothing
+    else can hold, and keys that are not text."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -126,9 +141,16 @@ def _refuse_odd_values(value: object, path: Path | str, keys: tuple[Key, ...]) -
                 raise ConfigError(
                     f"{path}: {place}: expected keys that are text, got {describe(key)}: quote it"
                 )
+            _refuse_odd_values(key, path, keys)
             _refuse_odd_values(inner, path, (*keys, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _refuse_odd_values(inner, path, (*keys, index))
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path}: {dotted(keys)}: expected a finite number, got {value}")
+    elif isinstance(value, int) and value.bit_length() > 1023:
+        raise ConfigError(
+            f"{path}: {dotted(keys)}: expected a number below 1e308, got a larger one"
+        )
+    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ConfigError(f"{path}: {dotted(keys)}: expected text, got half a character: {value!r}")

@@ -67,6 +67,8 @@ def convert_pickle(source: Path, target: Path) -> None:
         target.write_text(json.dumps(_plain(content, source, ""), indent=2) + "\n", "utf-8")
     except RecursionError:  # a pickle can say that a dict holds itself
         raise ConfigError(f"{source}: expected plain values, got endless nesting") from None
+    except ValueError as error:  # lists of unequal length, an integer of thousands of digits
+        raise ConfigError(f"{source}: expected arrays of finite numbers, but {error}") from None
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
 

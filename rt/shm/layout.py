@@ -33,6 +33,8 @@ AT_HEAD = 24
 
 SESSION = slice(64, 128)  # bytes
 TEXT_OFFSET = 256  # bytes; also the least that a segment can measure
+HEADER_MOST = 1 << 20  # bytes, with the text
+MOST = 1 << 62  # samples, writers: a sequence word, which tells two states of each, must hold them
 
 
 def _lines(nbytes: int) -> int:
@@ -97,6 +99,17 @@ def layout_for(name: str, dtype: np.dtype[Any], slots: int) -> Layout:
     return layout
 
 
+def _check_record(name: str, layout: Layout) -> None:
+    """Whether `layout_for` can have made it; bytes that are taken for Python objects would crash
+    whoever reads them."""
+    try:
+        made = layout_for(name, layout.dtype, layout.slots)
+    except Exception as error:  # a text that is none fails in as many ways as there are parsers
+        raise mismatch(name, "layout", "that of a ring", f"another ({error})") from None
+    if made != layout:
+        raise mismatch(name, "dtype text", made.text.decode(), layout.text.decode())
+
+
 def mismatch(name: str, what: str, expected: object, got: object, mend: str = "") -> LayoutError:
     """The error for one difference between a segment and what it should be."""
     mend = mend or "it was made by another version or program: remove it (rt.inspect --clean)"
@@ -119,8 +132,9 @@ def write_header(octets: memoryview, layout: Layout, session: str, release: Fenc
     words[AT_READY] = 1  # SYNC POINT: whoever reads 1 here sees all of the above
 
 
-def check_header(name: str, octets: memoryview) -> tuple[Layout, str]:
-    """The layout and the session of a mapped segment. Raises LayoutError at the first mismatch."""
+def check_header(name: str, octets: memoryview, size: int) -> tuple[Layout, str]:
+    """The layout and the session of a segment of `size` bytes, of which `octets` are the first,
+    mapped. Raises LayoutError at the first mismatch."""
     words = octets[:TEXT_OFFSET].cast("Q")
     ready = words[AT_READY]  # SYNC POINT: read before everything that it vouches for
     acquire = fences(0).acquire
@@ -132,12 +146,16 @@ def check_header(name: str, octets: memoryview) -> tuple[Layout, str]:
         raise mismatch(name, "layout version", VERSION, words[AT_VERSION])
     if ready != 1:
         raise mismatch(name, "ready", 1, ready, "its creator is still at work or died: try again")
-    if words[AT_SIZE] != len(octets):
-        raise mismatch(name, "size in bytes", words[AT_SIZE], len(octets))
+    if words[AT_SIZE] != size:
+        raise mismatch(name, "size in bytes", words[AT_SIZE], size)
     text = bytes(octets[TEXT_OFFSET : TEXT_OFFSET + words[AT_TEXT_BYTES]])
     layout = Layout(text, words[AT_SLOTS])
     if words[AT_HASH] != layout.hash:
         raise mismatch(name, "layout hash", f"{layout.hash:#x}", f"{words[AT_HASH]:#x}")
-    if layout.size != len(octets):
-        raise mismatch(name, "size of its layout in bytes", layout.size, len(octets))
+    _check_record(name, layout)
+    if layout.size != size:
+        raise mismatch(name, "size of its layout in bytes", layout.size, size)
+    for what, at in (("head", AT_HEAD), ("writer epoch", AT_EPOCH)):
+        if words[at] > MOST:
+            raise mismatch(name, what, f"at most {MOST}", words[at])
     return layout, bytes(octets[SESSION]).rstrip(b"\0").decode(errors="replace")

@@ -16,6 +16,7 @@ import fcntl
 import mmap
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from rt.shm.layout import (
     AT_EPOCH,
     AT_PID,
     AT_START,
+    HEADER_MOST,
     TEXT_OFFSET,
     Layout,
     check_header,
@@ -135,14 +137,21 @@ def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment
         ) from None
     except posix_ipc.PermissionsError:
         raise _anothers(name) from None
+    except OSError as error:  # a link, which is never followed, or a folder
+        raise ShmError(f"segment {name}: expected shared memory, got: {error.strerror}.") from None
     try:
-        size = os.fstat(file).st_size
+        status = os.fstat(file)
+        if status.st_uid != os.geteuid():  # also one that lets everybody open it
+            raise _anothers(name)
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         if size < TEXT_OFFSET:
             raise mismatch(name, "size in bytes", f"at least {TEXT_OFFSET}", size)
+        # No more than the header, until it has vouched for the rest: populating fills holes.
+        header = mmap.mmap(file, min(size, HEADER_MOST), prot=mmap.PROT_READ)
+        layout, session = check_header(name, memoryview(header), size)
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         memory = mmap.mmap(file, size, flags=flags, prot=protection)
-        layout, session = check_header(name, memoryview(memory))
         if dtype is not None and dtype != layout.dtype:
             mend = "both sides must use the same configuration"
             raise mismatch(name, "dtype", dtype, layout.dtype, mend)
@@ -204,8 +213,8 @@ def claim(name: str, file: int, words: memoryview) -> None:
 def start_time(pid: int) -> int | None:
     """When `pid` started, in clock ticks since boot (field 22 of its stat); None if it is dead."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        line = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the command before it may hold anything
+    fields = line[line.rindex(b")") + 2 :].split()  # the command before it may hold anything
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
