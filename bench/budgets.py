@@ -28,7 +28,7 @@ BUDGETS: dict[str, Budget] = {
     # transport
     "ring.chunk": Budget("ring: fill, commit and read a 4.8 kB chunk", "two np.copyto of it", 2.5),
     "ring.frames": Budget("ring: 691 kB of frames", "two np.copyto of them", 1.15),
-    "ring.iceoryx2": Budget("ring: a chunk written and read", "iceoryx2", 1 / 4),
+    "ring.iceoryx2": Budget("ring: a chunk written and read", "iceoryx2", 0.6),
     "ring.pipe": Budget("ring: a chunk written and read", "multiprocessing.Pipe", 1 / 3),
     "ring.readers.p99": Budget("ring: a read's p99 beside two more readers", "alone", 1.25),
     # control
@@ -41,8 +41,10 @@ BUDGETS: dict[str, Budget] = {
     "wake.cameras.p99": Budget("wake error beside three cameras, p99", "without them", 1.25),
     "end_to_end.ours": Budget("observe, join, publish and send a chunk", "the demo policy", 0.15),
     # policy
-    "denoise.guided": Budget("denoising compiled, guided", "unguided", 2.2),
-    "denoise.identity": Budget("denoising compiled, identity Jacobian", "unguided", 1.1),
+    "denoise.demo.guided": Budget("denoising, the demo policy, guided", "unguided", 2.2),
+    "denoise.demo.identity": Budget("the same, identity Jacobian", "unguided", 1.1),
+    "denoise.transformer.guided": Budget("denoising, a transformer, guided", "unguided", 2.2),
+    "denoise.transformer.identity": Budget("the same, identity Jacobian", "unguided", 1.1),
     "chunk.pi05": Budget("a chunk of π0.5's shapes on CUDA, guided, n = 5", "unguided", 1.28),
     "denoise.pi05": Budget("denoising π0.5's shapes on CUDA, guided", "unguided", 2.2),
 }

@@ -1,0 +1,102 @@
+"""The real control loop and what feeds it: a measurement before each tick, chunks now and then.
+
+The loop, the rings and the simulator's driver are the real ones; only the simulator and inference
+are played, by the loop's own process between two ticks.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from rt import clock
+from rt.config import Config
+from rt.control.loop import ControlLoop
+from rt.control.ticker import Tick
+from rt.records import Hold, Phase
+from rt.robots.sim.robot import SimRobot, rings
+from rt.session import Session, ring_table
+
+CHUNK_EVERY = 25  # ticks
+
+
+def create(config: Config) -> Session:
+    """The rings of `config`'s session, for a FedLoop here or in another process."""
+    session = Session(config.run.session)
+    session.create(ring_table(config) | rings(config))
+    session.publish_config(config)
+    return session
+
+
+@contextmanager
+def as_control() -> Iterator[None]:
+    """Within, this process runs as control does, if it may: no collector, and SCHED_FIFO."""
+    gc.disable()
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(45))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        gc.enable()
+
+
+class FedLoop:
+    """Assumption: `config` has no warm-up ticks and no end of the episode."""
+
+    def __init__(self, config: Config, session: Session) -> None:
+        self.loop = ControlLoop(
+            config,
+            SimRobot(config, session),
+            ticks=session.writer("tick"),
+            chunks=session.reader("chunk"),
+            commands=session.reader("command"),
+        )
+        self.k = 0  # the next tick of `tick_now`
+        self._states, self._chunks = session.writer("sim.state"), session.writer("chunk")
+        self._state, self._chunk = self._states.buffer(), self._chunks.buffer()
+        self._state["position"] = np.nan_to_num(config.initial_rad, nan=0.1)
+        self._chunk["actions"] = self._state["position"]
+        while not self.executing:
+            self.measure()
+            self.infer()
+            self.tick_now()
+
+    @property
+    def executing(self) -> bool:
+        """Whether the last tick executed a row of a chunk."""
+        record = self.loop.record
+        return int(record["phase"]) == Phase.RUN and int(record["hold"]) == Hold.NONE
+
+    def measure(self) -> None:
+        """A new state from the robot."""
+        self._state["t_capture"] = clock.now_ns()
+        self._states.write(self._state)
+
+    def infer(self) -> None:
+        """A new chunk from inference, observed three ticks ago."""
+        self._chunk["first_tick"] = self._chunk["obs_tick"] = max(self.k - 3, 0)
+        self._chunk["episode"] = self.loop.episode.number
+        self._chunks.write(self._chunk)
+
+    def tick_now(self) -> int:
+        """One tick, due now; returns how long it took, ns."""
+        start = clock.now_ns()
+        self.loop.tick(Tick(self.k, start, start))
+        self.k += 1
+        return clock.now_ns() - start
+
+    def back_to_back(self, ticks: int) -> list[int]:
+        """How long each of `ticks` ticks took, ns."""
+        took = []
+        for _ in range(ticks):
+            self.measure()
+            if self.k % CHUNK_EVERY == 0:
+                self.infer()
+            took.append(self.tick_now())
+        assert self.executing
+        return took

@@ -1,0 +1,107 @@
+"""What a collector, a log, a thread or a lock would cost control: its loop with each put back.
+
+All run by turns in one run, on a busy machine, each in a process of its own; each round's own loop
+as it is stands beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from fed_loop import create
+from load import busy
+from proof import keep, report
+from put_back_process import Run
+from variants import VARIANTS
+
+from rt.cores import divide
+from rt.testing import TWO_ARMS, config
+
+AS_IT_IS = "as it is"
+BRIEFLY = (AS_IT_IS, "Python thread", "shared lock", "no SCHED_FIFO")
+PROCESS = Path(__file__).parent / "put_back_process.py"
+BOTH = ("wake", "work")
+PERCENTILES = (50, 99, 99.9, 100)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[str]:
+    if divide("last").control is None:
+        pytest.skip("needs two cores: one for control, one for what is beside it")
+    chosen = config(
+        TWO_ARMS,
+        action_chunk_size=50,
+        ticks_per_row=50,  # 1 kHz
+        session=f"putback{os.getpid()}",
+    )
+    made = create(chosen)
+    try:
+        yield made.name
+    finally:
+        made.clean()
+
+
+def run(session: str, variant: str, seconds: int) -> Run:
+    """The loop with this put back, in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, str(PROCESS), session, variant, str(seconds)],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    found = msgspec.json.decode(ended.stdout, type=Run)
+    if found.refused:
+        pytest.skip("not granted: " + "; ".join(found.refused))
+    return found
+
+
+def figures(runs: list[Run], beside: list[Run]) -> dict[str, object]:
+    """Of all runs of a variant, and its ratios to the loop as it is of the same rounds."""
+    wake, work = (np.concatenate([getattr(r, side) for r in runs]) / 1e3 for side in BOTH)
+    ratios = [late_p99(r) / late_p99(b) for r, b in zip(runs, beside, strict=True)]
+    return {
+        "wake_us": np.percentile(wake, PERCENTILES).round(1),
+        "work_us": np.percentile(work, PERCENTILES).round(1),
+        "late_us": np.percentile(wake + work, PERCENTILES).round(1),
+        "lost_per_minute": round(sum(r.lost for r in runs) / sum(r.seconds for r in runs) * 60, 1),
+        "ratio": statistics.median(ratios),
+        "ratios": [min(ratios), max(ratios)],
+        "ticks": len(wake),
+    }
+
+
+def late_p99(run: Run) -> float:
+    """From when a tick was due until it was done, ns."""
+    return float(np.percentile(np.add(run.wake, run.work), 99))
+
+
+def test_what_was_left_out(session: str, long: bool, benchmark) -> None:  # type: ignore[no-untyped-def]
+    names = tuple(VARIANTS) if long else BRIEFLY
+    rounds, seconds = (4, 4) if long else (1, 2)
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    turn = list(names)
+
+    def one_round() -> None:
+        for name in turn:
+            runs[name].append(run(session, name, seconds))
+        turn.append(turn.pop(0))  # nobody always comes after the same
+
+    cores = divide("last")
+    with busy(cores.others, tuple(os.sched_getaffinity(0))):
+        benchmark.pedantic(one_round, rounds=rounds)
+    found = {name: figures(runs[name], runs[AS_IT_IS]) for name in names}
+    keep("put_back", rounds=rounds, seconds=seconds, variants=found)
+    for name, one in found.items():
+        report(
+            f"1 kHz loop, {name}",
+            f"late p50 / p99 / p99.9 / max {one['late_us']} us, {one['lost_per_minute']} ticks "
+            f"lost a minute, p99 {one['ratio']:.2f} times as it is",
+        )
