@@ -20,13 +20,11 @@ from rt.infer.observation import Observer
 from rt.session import Session
 from rt.testing import config
 
-MEASURED = (  # over what, its sizes, and whose cost
-    ("joints", (7, 14, 24, 48, 128), ("ticks", "swaps")),
-    ("rows", (10, 50, 100, 200), ("ticks", "swaps")),
-    ("cameras", tuple(range(7)), ("ticks", "swaps", "observations")),
-)
+SIZES = {"joints": (7, 14, 24, 48, 128), "rows": (10, 50, 100, 200), "cameras": tuple(range(7))}
+COSTS = ("ticks", "swaps", "observations")
 IMAGE = ImageSize(width=320, height=240)
 TICKS = 100  # of one size in one round
+Key = tuple[str, str, int]  # over what, whose cost, the size
 Call = Callable[[int], list[int]]
 
 _count = itertools.count()
@@ -96,7 +94,7 @@ def sized(*, joints: int = 24, rows: int = 50, cameras: int = 0) -> Iterator[Siz
         session.clean()
 
 
-def by_turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
+def by_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, list[float]]:
     """p50 and p99 of each, us: those of the first, times by how much the others differ from it.
 
     A virtual core's speed changes by half within seconds, so that they are compared within rounds.
@@ -109,24 +107,27 @@ def by_turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
 
 
 def test_how_cost_grows(long: bool, benchmark) -> None:  # type: ignore[no-untyped-def]
-    rounds = 120 if long else 10
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    found: dict[Key, list[float]] = {}
 
     def measure() -> None:
         with ExitStack() as made, as_control():
-            for of, sizes, costs in MEASURED:
-                sessions = {n: made.enter_context(sized(**{of: n})) for n in sizes}
-                calls = {
-                    f"{what}.{n}": getattr(session, what)
-                    for what in costs
-                    for n, session in sessions.items()
-                }
-                us = by_turns(calls, rounds)
-                found[of] = {what: {str(n): us[f"{what}.{n}"] for n in sizes} for what in costs}
+            sessions = {
+                (of, n): made.enter_context(sized(**{of: n})) for of in SIZES for n in SIZES[of]
+            }
+            calls: dict[Key, Call] = {
+                (of, what, n): getattr(session, what)
+                for (of, n), session in sessions.items()
+                for what in COSTS
+                if what != "observations" or of == "cameras"
+            }
+            found.update(by_turns(calls, rounds=120 if long else 10))
 
     benchmark.pedantic(measure, rounds=1)
-    keep("growth", **found)
-    for of, costs in found.items():
-        for what, grown in costs.items():
-            p50s = ", ".join(f"{size}: {p50:.1f}" for size, (p50, _) in grown.items())
+    grown: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for (of, what, n), us in found.items():
+        grown.setdefault(of, {}).setdefault(what, {})[n] = us
+    keep("growth", **grown)
+    for of, costs in grown.items():
+        for what, sizes in costs.items():
+            p50s = ", ".join(f"{size}: {p50:.1f}" for size, (p50, _) in sizes.items())
             report(f"{what}, p50 in us over {of}", p50s)

@@ -25,16 +25,15 @@ def text(figures: Figures) -> str:
             if sizes := figures[of].get(what):
                 small, *_, large = sizes
                 p50s = [sizes[size][0] for size in (small, large)]
-                growth = f"{p50s[1] - p50s[0]:+.1f} µs, {p50s[1] / p50s[0]:.2f}×"
+                growth = f"{round(p50s[1] - p50s[0], 1) + 0:+.1f} µs, {p50s[1] / p50s[0]:.2f}×"
                 rows.append((axis, name, _cost(small, sizes), _cost(large, sizes), growth))
     head = ("Over", "What", "Smallest: p50 / p99 µs", "Largest: p50 / p99 µs", "p50 grows by")
     return f"""## How cost grows
 
 The real control loop and rings, ticks back to back, with SCHED_FIFO: 24 joints, 50 rows and no
-camera where nothing else is said, and 50 ticks to a row, so that they interpolate. Each panel's
-costs are measured by turns, and are that of its first, times the median of their ratios to it
-within the rounds. Control reads no frames: what cameras cost is inference's, whose observation
-copies each one's newest frame once.
+camera where nothing else is said, and 50 ticks to a row, so that they interpolate. All by turns;
+each cost is that of the first, times the median of its ratio to it within the rounds. Control reads
+no frames: what cameras cost is inference's, whose observation copies each one's newest frame once.
 
 {table(head, rows)}
 
