@@ -23,8 +23,9 @@ from rt.compare.points import VARIANTS, Point
 from rt.compare.run import run_point
 from rt.compare.world import EPISODE_ROWS, GUST_M_S, MAX_SPEED, RADIUS_M, ROW_S, World
 from rt.errors import ConfigError
+from rt.infer.affine import Affine
 from rt.infer.denoising import Guide, guided_denoise
-from rt.infer.normalization import Affine, Normalizer
+from rt.infer.normalization import Normalizer
 from rt.session import session_names
 from rt.testing import FakeClock, SimulatedRun, config
 

@@ -15,8 +15,9 @@ from two_ways import TwoWays
 
 from rt.errors import ConfigError, PolicyError
 from rt.infer import build_policy
+from rt.infer.affine import Affine
 from rt.infer.delta_expert import ActionContextEncoder, DeltaExpert, delta_loss, stretch
-from rt.infer.normalization import Affine, Normalizer
+from rt.infer.normalization import Normalizer
 from rt.infer.policies.delta_flow import DeltaFlow, DeltaFlowPolicy, MixerDelta
 from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.flow_model import FlowModel

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from rt.errors import CheckpointError, ConfigError, MissingPackageError
 from rt.infer import build_policy
+from rt.infer.affine import IDENTITY
 from rt.infer.denoising import guided_denoise
-from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.normalization import Normalizer
 from rt.infer.optional import import_optional
 from rt.infer.policies import lerobot_policy
 from rt.infer.policies.lerobot_policy import LeRobotModel

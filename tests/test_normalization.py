@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import ConfigError, PolicyError
-from rt.infer.normalization import IDENTITY, Affine, Normalizer
+from rt.infer.affine import IDENTITY, Affine
+from rt.infer.normalization import Normalizer
 from rt.infer.policy_config import load_policy_config
 from rt.infer.statistics_check import check_statistics
 from rt.infer.statistics_pickle import convert_pickle

@@ -19,7 +19,8 @@ from two_ways import TwoWays
 
 from rt.arrays import Chunk
 from rt.config.schema import Algorithm
-from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.affine import IDENTITY
+from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy
 from rt.records import Hold, Order
 from rt.testing import ScriptedPolicy, SimulatedRun

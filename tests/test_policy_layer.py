@@ -20,7 +20,8 @@ from two_ways import TwoWays
 
 from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError
 from rt.infer import POLICY_REGISTRY, Policy, build_policy
-from rt.infer.normalization import Affine, Normalizer
+from rt.infer.affine import Affine
+from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy, random_observation
 from rt.infer.policy import GuidanceOptions
 from rt.infer.policy_config import declared_dims, load_policy_config

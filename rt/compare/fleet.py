@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rt.arrays import Vector
 from rt.compare.world import EPISODE_ROWS, Bools, World
-from rt.infer.normalization import IDENTITY, Affine, Normalizer
+from rt.infer.affine import IDENTITY, Affine
+from rt.infer.normalization import Normalizer
 from rt.robots.robot import State
 from rt.testing import FakeClock, FakeRobot
 

@@ -1,8 +1,9 @@
-"""Configuration: read once (`load`), cross-checked (`check`), the same everywhere (`schema`)."""
+"""Configuration: what may be written (`schema`), read once (`load`), cross-checked (`check`), and the
+same everywhere (`config`)."""
 
+from rt.config.config import Config, decode_config, encode_config
 from rt.config.schema import (
     CameraConfig,
-    Config,
     ImageSize,
     Io,
     JointGroup,
@@ -14,8 +15,6 @@ from rt.config.schema import (
     Sources,
     Topic,
     TopicField,
-    decode_config,
-    encode_config,
 )
 
 __all__ = (

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rt.config.schema import JointGroup, Topic
 from rt.config.words import Key, dotted, nearest
 from rt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rt.config.schema import Config, JointGroup, Topic
+    from rt.config.config import Config
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CAMERA_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")  # it becomes a part of a ring's name

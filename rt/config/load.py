@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from rt.config.config import Config
 from rt.config.files import convert, read_mapping
 from rt.config.overrides import Override, apply, parse_overrides
 from rt.config.schema import (
     MAX_DOMAIN,
-    Config,
     RobotConfig,
     RunOptions,
     RuntimeParams,

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rt.config.files import convert, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
-from rt.infer.normalization import Scaling
+from rt.infer.affine import Scaling
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
 RobotKind = Literal["sim", "real"]

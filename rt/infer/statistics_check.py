@@ -10,7 +10,8 @@ import numpy as np
 
 from rt.config import Config
 from rt.errors import ConfigError
-from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.affine import IDENTITY
+from rt.infer.normalization import Normalizer
 
 
 def check_statistics(normalizer: Normalizer, config: Config, place: str) -> None:

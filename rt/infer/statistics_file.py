@@ -31,7 +31,7 @@ from safetensors.numpy import load_file
 from rt.arrays import Vector
 from rt.config.files import convert, read_mapping
 from rt.errors import ConfigError, RtError
-from rt.infer.normalization import Affine, Scaling, refuse
+from rt.infer.affine import Affine, Scaling, refuse
 
 STATE_KEYS = ("observation.state", "state")
 ACTION_KEYS = ("action", "actions")

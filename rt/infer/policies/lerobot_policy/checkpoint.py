@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from rt.errors import CheckpointError, MissingPackageError, PolicyError
-from rt.infer.normalization import Affine, Normalizer
+from rt.infer.affine import Affine
+from rt.infer.normalization import Normalizer
 from rt.infer.optional import import_optional
 from rt.infer.policies.lerobot_policy.statistics import affine
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rt.arrays import Vector
 from rt.errors import CheckpointError
-from rt.infer.normalization import IDENTITY, Affine, refuse
+from rt.infer.affine import IDENTITY, Affine, refuse
 from rt.infer.statistics_file import LEROBOT, scaling
 
 NAMES = {

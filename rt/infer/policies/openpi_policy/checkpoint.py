@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from rt.config.words import describe, nearest
 from rt.errors import CheckpointError, ConfigError, PolicyError
-from rt.infer.normalization import IDENTITY, Normalizer
+from rt.infer.affine import IDENTITY
+from rt.infer.normalization import Normalizer
 from rt.infer.optional import import_optional
 
 import_openpi = partial(
