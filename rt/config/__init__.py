@@ -1,5 +1,5 @@
-"""Configuration: what may be written (`schema`), read once (`load`), cross-checked (`check`), and the
-same everywhere (`config`)."""
+"""Configuration: what may be written (`schema`), read once (`load`), cross-checked (`check`),
+and the same everywhere (`config`)."""
 
 from rt.config.config import Config, decode_config, encode_config
 from rt.config.schema import (
