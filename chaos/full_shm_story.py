@@ -26,7 +26,6 @@ class Seen(msgspec.Struct):
     session_octets: int  # what the session had allocated when it ran
     free_octets: int  # once it was filled
     ticks: int  # run while it was full
-    overruns: int
     chunks: int  # published while it was full
     answered: bool  # orders, by control
     restarted: bool  # inference, after it was killed
@@ -74,7 +73,6 @@ def main() -> None:
             session_octets=allocated,
             free_octets=disk.f_bavail * disk.f_frsize,
             ticks=after["tick"] - before["tick"],
-            overruns=after["tick_stats"]["overruns"] - before["tick_stats"]["overruns"],
             chunks=after["inference"]["published"] - before["inference"]["published"],
             answered=not any(order.returncode for order in orders),
             restarted="restarted (1 of" in run.output,

@@ -56,7 +56,7 @@ def stories(octets: int, reads: int, count: int, dice: random.Random) -> Iterato
                 Reader(
                     core=CORES[n % len(CORES)],
                     fifo=n >= 2 and dice.random() < 0.7,
-                    window=dice.choice((1, 1, min(3, slots - 1))),
+                    window=min(3, slots - 1) if n % 2 else 1,
                 )
                 for n in range(dice.randint(2, 4))
             ),
