@@ -17,7 +17,7 @@ class Look(NamedTuple):
     """What there was at one moment."""
 
     t_s: float  # since the first look
-    control_kb: int  # resident
+    memory_kb: dict[str, int]  # resident, by process
     files: dict[str, int]  # open, by process
     segments: int
     shm_bytes: int
@@ -52,7 +52,7 @@ class Bystander:
         self.looks.append(
             Look(
                 self.seconds,
-                resident_kb(self._pids["control"]),
+                {name: resident_kb(pid) for name, pid in self._pids.items()},
                 {name: open_files(pid) for name, pid in self._pids.items()},
                 len(names),
                 sum((SHM / name).stat().st_size for name in names),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from launched import PATIENCE_S, Launched, alive, unique_session, until
+from launched import Launched, alive, unique_session, until
 from playing import Fake
 from tape import Tape
 
-from rt.records import text
+from rt.records import Hold, text
 from rt.robots.fake.report import Stream
 from rt.session import Session
 
@@ -23,6 +23,7 @@ ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is 
 HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
 SINGLE_PRECISION_DEG = 1e-4  # on the wire
 PERIOD_MS = 50.0
+PATIENCE_S = 170.0  # generous: the machine may be shared
 CLOCK_MS = 1.0  # the wall clock, by which commands are stamped, may be slewed
 
 
@@ -107,12 +108,24 @@ class Driven:
                 return False
         return self.tape.executes
 
-    def until_at_work(self) -> None:
-        def look() -> bool:
-            assert self.run.process.poll() is None, self.run.output
-            return self.at_work
+    def until(self, what: str, look: Callable[[], Any]) -> Any:
+        """Look until there is something to see, while the session runs."""
 
-        until(f"all of {self.session} to be at work", look)
+        def look_on() -> Any:
+            assert self.run.process.poll() is None, "it ended"
+            return look()
+
+        try:
+            return until(what, look_on, PATIENCE_S)
+        except AssertionError as error:
+            told = {name: self.status(name) for name in CHILDREN}
+            states = {name: text(s["state"]) for name, s in told.items() if s is not None}
+            tick = self.tape.statistics.last
+            why = "" if tick is None else f"{Hold(int(tick['hold'])).name}: {text(tick['why'])}"
+            raise AssertionError(f"{error}\n{states}\n{why}\n{self.run.output}") from None
+
+    def until_at_work(self) -> None:
+        self.until("all of it to be at work", lambda: self.at_work)
 
     def kill_fake(self, number: signal.Signals) -> None:
         """End the robot, once it has told what it heard."""

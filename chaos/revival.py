@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from driven import Driven
-from launched import until
 
 from rt import clock
 from rt.records import Phase, text
@@ -43,7 +42,7 @@ class Revival:
                 return False
             return "warm-up" in self._times and int(chunk["t_start"]) > self._t_killed
 
-        until("a chunk after inference was killed", look)
+        self._driven.until("a chunk after inference was killed", look)
         # It beats on, so that its first "ready" may have been missed.
         self._times["warm-up"] = min(self._times["warm-up"], int(chunk["t_start"]))
         self._times["first chunk"] = int(chunk["t_publish"])

@@ -87,7 +87,7 @@ class Siege:
         driven = self._driven
         if self._restarts[blow.victim] >= RESTARTS - 1:  # one more and it would be given up
             self._end(Blow(SUPERVISOR, TERM, 0))
-        pid = until(f"{blow.victim} to live", lambda: driven.pid(blow.victim))
+        pid = driven.until(f"{blow.victim} to live", lambda: driven.pid(blow.victim))
         self.struck[blow.number.name] += 1
         revival = Revival(driven)
         if blow.victim == FAKE and blow.number is not STOP:
@@ -143,12 +143,11 @@ class Siege:
             self.revivals.append(revival)
 
         def well() -> bool:
-            assert driven.run.process.poll() is None, driven.run.output
             if killed and driven.pid(blow.victim) == pid:
                 return False
             return driven.at_work and (not asks or ring.head > seen)
 
-        until(f"all to be well after {blow}", well)
+        driven.until(f"all to be well after {blow}", well)
 
     def _finish(self, blow: Blow) -> None:
         """The session is to end: in what way, and that nothing of it goes on."""
