@@ -18,7 +18,7 @@ FIGURES = proof.DOCS / "benchmarks.json"
 PAGE = proof.DOCS / "benchmarks.md"
 PLOTS = proof.DOCS / "benchmarks"
 SECTIONS = (
-    *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth"),
+    *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth", "growth_ring"),
     *("real_robot", "denoising", "pi05"),
 )
 HEAD = """# Benchmarks

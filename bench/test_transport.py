@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from budgets import judge
 from proof import keep, report
+from ratio import cpu_us
 from receiving import INDEX, SENT_NS, answer, beside, process, time_messages, time_reads, words
 from transports import SLOTS, Sender, Transport, all_of
 
@@ -139,17 +139,6 @@ def trip(transport: Transport) -> Iterator[Trip]:
                 pass
 
         yield one
-
-
-def cpu_us(call: Trip, repeats: int) -> float:
-    """CPU time of a call, of all threads: who waits for another one pays nothing meanwhile."""
-    gc.disable()
-    start = time.process_time_ns()
-    for _ in range(repeats):
-        call()
-    took = time.process_time_ns() - start
-    gc.enable()
-    return took / repeats / 1e3
 
 
 def send_stamped(sender: Sender, index: int) -> None:
