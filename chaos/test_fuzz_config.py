@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import random
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from config_folder import put
 from fuzzing import JUNK, as_json, as_yaml, broken, fuzz, no_hang, odd_values, outcome
 from hypothesis import strategies as st
 from reliability import tell
@@ -54,6 +56,18 @@ def launched(configs: Path, robot: str, *flags: str) -> None:
     check_run(config)
     assert decode_config(encode_config(config)) == config
     ring_table(config)
+
+
+def loaded(policy: Path) -> None:
+    """What inference does with a policy's files before it builds anything."""
+    config = load_policy_config(policy)
+    declared_dims(config)
+    for name, component in config.components.items():
+        if component.class_path is not None:
+            import_class(component.class_path, f"{config.component_paths[name]}: class")
+    if config.norm_stats_path is not None:
+        delta = config.delta_mask(24)
+        Normalizer.load(config.norm_stats_path, 24, 24, mode=config.norm_stats_mode, delta=delta)
 
 
 def content_of(path: Path) -> Any:
@@ -202,9 +216,7 @@ def test_a_file_of_something_else_is_refused_in_a_sentence(configs: Path, file: 
         if path.is_relative_to(folder):
             launched(configs, "igris_b")
             return
-        config = load_policy_config(policy / "policy.yaml")
-        assert config.norm_stats_path is not None
-        Normalizer.load(config.norm_stats_path, 24, 24)
+        loaded(policy / "policy.yaml")
 
     load()
     for content in JUNK:
@@ -223,6 +235,60 @@ def test_a_file_of_something_else_is_refused_in_a_sentence(configs: Path, file: 
         path.rmdir() if path.is_dir() else path.unlink()
         path.write_bytes(before)
     load()
+
+
+PATHS = [
+    *("", ".", "..", "/", "~", "/dev/null", "/proc/self/mem", "../" * 60 + "etc/passwd", "loop"),
+    *("a\0", "a\nb", "x" * 300, "a/" * 3000, "//etc//passwd", "file:///etc/passwd", "$HOME"),
+    *(".py", ".x", "a..b", "a.b.", "os", "rt", "rt.errors", ":", "a:b", "é"),
+]
+PLACES = [
+    ("robots/igris_b/robot.yaml", "policy", ".yaml"),
+    ("robots/igris_b/robot.yaml", "driver", ".py"),
+    ("robots/igris_b/" + PARAMS_FILE, "norm_stats_file_path", ".json"),
+    ("policies/flow_demo/policy.yaml", "checkpoint_path", ""),
+    ("policies/flow_demo/policy.yaml", "norm_stats_path", ".json"),
+    ("policies/flow_demo/policy.yaml", "model component_config_paths flow", ".yaml"),
+    ("policies/flow_demo/components/flow.yaml", "class", ""),
+]
+
+
+@pytest.mark.parametrize(("file", "key", "ending"), PLACES)
+def test_a_path_that_leads_nowhere_is_refused_in_a_sentence(
+    configs: Path, file: str, key: str, ending: str, scale: Scale, dice: random.Random
+) -> None:
+    path = configs / file
+    policy = configs / "policies" / "flow_demo" / "policy.yaml"
+    encode = as_json if path.suffix == ".json" else as_yaml
+    original = content_of(path)
+
+    def load() -> None:
+        if "policies" in file:
+            loaded(policy)
+        else:
+            launched(configs, "igris_b")
+
+    for name in some_paths(path.parent, ending, scale, dice):
+        content = copy.deepcopy(original)
+        put(content, key, name)
+        written(path, encode(content), load)
+
+
+@pytest.mark.parametrize("flag", ["--robot", "-P", "--inference_runtime_params_config"])
+def test_a_flag_with_a_path_that_leads_nowhere_is_refused_in_a_sentence(
+    configs: Path, flag: str, scale: Scale, dice: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(configs)
+    for name in some_paths(configs, "" if flag == "--robot" else ".json", scale, dice):
+        if "\0" not in name:  # nobody can type it
+            outcome(lambda name=name: launched(configs, "igris_b", flag, name))
+
+
+def some_paths(folder: Path, ending: str, scale: Scale, dice: random.Random) -> list[str]:
+    """PATHS with the `ending` that is looked for and without; one of them is a link to itself."""
+    (folder / f"loop{ending}").symlink_to(f"loop{ending}")
+    names = sorted({*PATHS, *(f"{name}{ending}" for name in PATHS)})
+    return dice.sample(names, min(len(names), scale.examples // 4))
 
 
 def test_the_detector_is_not_blind() -> None:

@@ -95,6 +95,30 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def is_file(path: Path) -> bool:
+    """Path.is_file; False for what it raises on, say a name that is too long or holds a NUL."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Path.is_dir, likewise."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def absolute(path: str) -> Path:
+    """Without links; as it is, if they lead round in a circle. Whoever opens it will say so."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return Path.cwd() / path
+
+
 def _parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -118,6 +142,8 @@ def _read_text(path: Path | str) -> str:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable file: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{path}: expected a path, got one that holds a NUL") from None
 
 
 def _complaint(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from rt.config.config import Config
-from rt.config.files import convert, read_mapping
+from rt.config.files import absolute, convert, is_file, read_mapping
 from rt.config.overrides import Override, apply, parse_overrides
 from rt.config.schema import (
     MAX_DOMAIN,
@@ -89,8 +89,8 @@ def robot_folder(name: str) -> Path:
     Raises ConfigError listing the robots that there are.
     """
     if "/" in name:
-        folder = Path(name).resolve()
-        if not (folder / "robot.yaml").is_file():
+        folder = absolute(name)
+        if not is_file(folder / "robot.yaml"):
             raise ConfigError(f"--robot {name}: expected a folder with a robot.yaml, got none")
         return folder
     robots = configs_folder() / "robots"
@@ -107,7 +107,7 @@ def robot_folder(name: str) -> Path:
 
 def _default_policy(folder: Path, policy: str) -> str:
     beside = folder / policy
-    return str(beside if beside.is_file() else configs_folder() / policy)
+    return str(beside if is_file(beside) else configs_folder() / policy)
 
 
 def _domain() -> int:
@@ -119,7 +119,7 @@ def _domain() -> int:
 
 
 def _given(path: str | None, default: Path) -> Path:
-    return default if path is None else Path(path).resolve()
+    return default if path is None else absolute(path)
 
 
 def _run_options(
@@ -150,7 +150,7 @@ def _run_options(
     given = {key: value for key, value in flags.items() if value is not None}
     run = apply(overrides, "run", defaults, RunOptions, "command line")
     run = convert(structs.asdict(run) | given, RunOptions, "command line")
-    return structs.replace(run, policy_yaml_path=str(Path(run.policy_yaml_path).resolve()))
+    return structs.replace(run, policy_yaml_path=str(absolute(run.policy_yaml_path)))
 
 
 def _with_norm_stats(
@@ -162,12 +162,12 @@ def _with_norm_stats(
         return params
     by_flag = any(override.name == f"params.{key}" for override in overrides)
     stats = (Path.cwd() if by_flag else path.parent) / params.norm_stats_file_path
-    if not stats.is_file():
+    if not is_file(stats):
         place = f"--set params.{key}" if by_flag else f"{path}: {key}"
         raise ConfigError(
             f'{place}: expected a file, but nothing is at {stats}; "" takes the policy\'s own'
         )
-    return structs.replace(params, norm_stats_file_path=str(stats.resolve()))
+    return structs.replace(params, norm_stats_file_path=str(absolute(str(stats))))
 
 
 def _fill(

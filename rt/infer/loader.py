@@ -98,7 +98,7 @@ def import_class(path: str, place: str) -> type[Any]:
     module_name, _, class_name = path.rpartition(separator)
     try:
         found = module_name and find_spec(module_name)
-    except (ModuleNotFoundError, ValueError):  # a parent package is missing; "a..b"
+    except (ImportError, ValueError):  # a parent package is missing; "a..b", ".a"
         found = None
     if not found:
         raise ConfigError(

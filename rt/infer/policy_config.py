@@ -27,7 +27,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from rt.config.files import convert, read_mapping
+from rt.config.files import convert, is_file, is_folder, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
 from rt.infer.affine import Scaling
@@ -104,13 +104,13 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
                 f", because a checkpoint's file is named so, got {name!r}"
             )
     checkpoint_path = _beside(path, file.checkpoint_path)
-    if checkpoint_path is not None and not checkpoint_path.is_dir():
+    if checkpoint_path is not None and not is_folder(checkpoint_path):
         raise CheckpointError(
             f"{path}: checkpoint_path: expected a folder, but {checkpoint_path} is none: mend the "
             "path, or take the key out to run without trained weights"
         )
     norm_stats_path = _beside(path, file.norm_stats_path)
-    if norm_stats_path is not None and not norm_stats_path.is_file():
+    if norm_stats_path is not None and not is_file(norm_stats_path):
         raise ConfigError(
             f"{path}: norm_stats_path: expected a file, but {norm_stats_path} is none: mend "
             "the path"

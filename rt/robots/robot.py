@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from rt.arrays import Vector
+from rt.config.files import is_file
 from rt.errors import ConfigError, MissingPackageError, RobotError
 
 if TYPE_CHECKING:
@@ -108,7 +109,12 @@ def choose_backend(config: Config) -> Backend:
     Raises ConfigError for a driver that is not there, RobotError when it has no such backend.
     """
     io = config.run.io
-    backends: dict[str, Backend] = _driver(config).BACKENDS
+    backends: dict[str, Backend] | None = getattr(_driver(config), "BACKENDS", None)
+    if backends is None:
+        raise ConfigError(
+            f"{config.sources.robot}: driver: expected a module that defines BACKENDS, got "
+            f"{config.robot.driver!r}, which does not: docs/add_a_robot.md"
+        )
     if io not in backends:
         raise RobotError(
             f"robot {config.robot.name!r} has no backend for --io {io}: "
@@ -160,6 +166,8 @@ def _driver(config: Config) -> ModuleType:
     if name.endswith(".py"):
         return _load_file(Path(config.sources.robot).parent / name, place)
     try:
+        if not all(map(str.isidentifier, name.split("."))):
+            raise ModuleNotFoundError(name=name)
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
@@ -175,7 +183,7 @@ def _load_file(path: Path, place: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not is_file(path):
         raise ConfigError(f"{place}: expected a file, but nothing is at {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
