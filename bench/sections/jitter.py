@@ -18,7 +18,7 @@ def text(figures: dict[str, Any]) -> str:
     plot(figures)
     rows = [
         row(rate, state, figures[state][rate])
-        for rate in figures["idle"]
+        for rate in sorted(figures["idle"], key=int)
         for state in ("idle", "load")
     ]
     head = ("Hz", "Machine", *PERCENTILES, "p99 ratio", "Ticks lost", "CPU")
@@ -112,7 +112,7 @@ def plot(figures: dict[str, Any]) -> None:
     histograms[0].legend(frameon=False)
     medians, most = figures["over_time"]
     t_s = np.arange(len(medians)) * figures["block"] / rate
-    over_time.plot(t_s, most, ".", ms=2, color=OURS, label=f"most of {figures['block']} ticks")
+    over_time.plot(t_s, most, lw=0.5, color=OURS, label=f"most of {figures['block']} ticks")
     over_time.plot(t_s, medians, color=COLOURS[-1], lw=0.8, label="their median")
     over_time.set(yscale="log", xlabel="time, s", title=f"{rate} Hz, under load", ylabel="µs")
     over_time.legend(frameon=False)
