@@ -99,16 +99,16 @@ def test_no_read_is_torn_or_blocked_whatever_the_writer_does(
 
 
 CAUGHT_AS = {
-    "W1": "torn",
-    "W3 last": "torn",
-    "W5": "blocked",
-    "W5 early": "unwhole",
-    "W7": "blocked",
-    "W7 early": "blocked",
-    "R1": "blocked",
-    "R4": "torn",
-    "R6": "torn",
-    "R6 older": "torn",
+    "W1": {"torn", "unwhole"},
+    "W3 last": {"torn", "unwhole"},
+    "W5": {"blocked"},
+    "W5 early": {"unwhole"},
+    "W7": {"blocked"},
+    "W7 early": {"blocked"},
+    "R1": {"blocked"},
+    "R4": {"torn"},
+    "R6": {"torn"},
+    "R6 older": {"torn"},
 }
 KEPT = ("nothing", "R3")
 FAULTS = {
@@ -133,7 +133,7 @@ def without(fault: str, reads: int, seed: int) -> Story:
         deeds=reads // 2_000,
         seed=seed,
         fault=fault,
-        patience_s=0.5 if CAUGHT_AS.get(fault) == "blocked" else 20.0,
+        patience_s=0.5 if CAUGHT_AS.get(fault) == {"blocked"} else 20.0,
     )
 
 
@@ -155,7 +155,7 @@ def test_a_protocol_without_one_step_is_caught(
     findings = {name: getattr(found, name) for name in IN_WORDS if getattr(found, name)}
     if not findings and scale.reads < 10_000_000:
         pytest.skip(f"{found.reads} reads happened to show nothing of {fault} on this machine")
-    assert CAUGHT_AS[fault] in findings, f"{fault}: {found}"
+    assert CAUGHT_AS[fault] & findings.keys(), f"{fault}: {found}"
     assert found.tries > 0, "no reader had begun"
     words = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in findings.items())
     tell("reads", f"Negative control: {FAULTS.get(fault, f'{fault} left out')}", f"caught: {words}")
