@@ -60,14 +60,14 @@ as it is in the same round: the median of the rounds, and their range.
 
 ![From when a tick is due until it is done](benchmarks/put_back.svg)
 
-- {_unmoved(found)}
+- {_unmoved(found)} A maximum may be the host's doing, in any row.
 - A thread computes on the other cores, with the ordinary scheduler. While it runs Python the loop
   cannot: it asks for the interpreter, and gets it after the switch interval of 5 ms at most, or
   later where the thread was put off its core meanwhile.
 - Two more processes hold the lock while they copy 691 kB of frames, in at 30 Hz and out at 10 Hz.
   One that is put off its core meanwhile puts control off too.
-- The collector's pause grows with all that was kept. Here that is {figures["seconds"]} s of
-  messages at most; the row above it shows what these cost by themselves.
+- The collector's pause grows with all that was kept: here {figures["seconds"]} s of messages at
+  most. What they cost by themselves is the row above it.
 - After a relative sleep a tick is due one period after the last one woke. Every late wake puts off
   all that follow, which shows as ticks lost and not as lateness.
 - Memory was not scarce: locking it had nothing to prevent here."""
@@ -80,7 +80,7 @@ def _unmoved(found: dict[str, dict[str, Any]]) -> str:
         return "Each moves the p99 in every round."
     return (
         f"Not in every round is the p99 above that of the loop as it is with: {'; '.join(spread)}. "
-        "What these cost is the time for their work, and the tail beyond."
+        "What these cost, if anything, is in the time for the work, in the tail and in lost ticks."
     )
 
 
