@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from launched import SHM
 from reliability import tell
 from ring_actors import RESTS, Reader, Writer
 from ring_story import Found, Story
@@ -32,11 +33,17 @@ BOTH = tuple(Reader(core, fifo=False, window=1) for core in (CORES[0], CORES[-1]
 def play(stories: list[Story]) -> list[Found]:
     """One story after the other, in a process of their own; see ring_story."""
     path = Path(__file__).parent / "ring_story.py"
-    told = subprocess.run(
-        [sys.executable, path, msgspec.json.encode(stories)], capture_output=True, text=True
-    )
-    assert told.returncode == 0, told.stderr
-    return msgspec.json.decode(told.stdout, type=list[Found])
+    command = [sys.executable, str(path), msgspec.json.encode(stories).decode()]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            told, errors = process.communicate()
+        finally:
+            process.kill()  # its children die with it
+            for ring in SHM.glob(f"rt-test.{process.pid}.*"):
+                ring.unlink(missing_ok=True)
+    assert process.returncode == 0, errors
+    return msgspec.json.decode(told, type=list[Found])
 
 
 def stories(octets: int, reads: int, count: int, dice: random.Random) -> Iterator[Story]:
