@@ -1,0 +1,220 @@
+"""A policy that misbehaves, while the robot's own side listens: the robot is never told anything
+but small steps within its limits, control ticks on and holds, and a policy that comes to itself is
+obeyed again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from launched import Launched, until
+from playing import Fake
+from reliability import tell
+from robot_side import RobotSide
+from scale import Scale
+from stand_ins.misbehaving import HORIZON, HZ
+from story import HERE, STARVING, Story, driven, executes, holds, swinging
+
+H_S = HORIZON / HZ
+TIMEOUT_S = 4.0
+DEATHS = 4  # of one inference process after the other: after five within a minute it is given up
+FLAGS = (
+    *("--set", f"action_chunk_size={HORIZON}", "--set", f"min_num_actions_executed={HORIZON // 2}"),
+    *("--set", f"params.inference_timeout_s={TIMEOUT_S}", "--set", "params.episode_ticks=0"),
+    *("--set", "robot.max_following_error_deg=180"),  # it moves as fast as it may, and lags
+    *("--set", "robot.max_state_age_ms=2000"),  # what the robot does is not the question here
+)
+
+
+class Fault(NamedTuple):
+    """One way to misbehave, and what must come of it."""
+
+    order: str  # as `stand_ins.misbehaving` takes it
+    dropped: int = 0  # chunks
+    told: str = ""  # in the process's status, while it lasts
+    holds: bool = False  # it lasts for longer than a chunk
+    dies: bool = False
+
+
+def late(horizons: float) -> Fault:
+    return Fault(f"late 2 {horizons * H_S}", holds=horizons > 1)
+
+
+RAISED = "RuntimeError: the model is confused"
+HARMLESS = (
+    Fault("nan 30", dropped=30, told="a chunk that is not finite", holds=True),
+    Fault("one_inf 2", dropped=2),
+    Fault("short 30", dropped=30, told="a chunk of (15, 24)", holds=True),
+    Fault("narrow 2", dropped=2),
+    Fault("nothing 2", dropped=2),
+    Fault("list 2", dropped=2),
+    Fault("raise 1", dropped=1),
+    Fault("raise 9", dropped=9),
+    Fault("memory 1", dropped=1),
+    Fault("gpu_memory 1", dropped=1),
+    Fault("gpu_lost 1", dropped=1),
+    Fault("absurd 3"),
+    Fault("noise 5"),
+    *map(late, (0, 0.5, 1, 2, 3)),
+)
+DEADLY = (
+    Fault("raise 10", holds=True, dies=True),
+    Fault("gpu_lost 10", holds=True, dies=True),
+    Fault("killed 1", holds=True, dies=True),
+    Fault("exit 1", holds=True, dies=True),
+    Fault("hang 1", holds=True, dies=True),
+)
+TELLING = (
+    Fault("nan 30", dropped=30, told="a chunk that is not finite", holds=True),
+    Fault("short 2", dropped=2),
+    Fault("memory 1", dropped=1),
+    Fault("gpu_memory 1", dropped=1),
+    Fault("noise 5"),
+    *map(late, (0.5, 1, 3)),
+    Fault("gpu_lost 10", holds=True, dies=True),
+)
+
+
+class Misbehaved:
+    """A launch whose policy misbehaves on command."""
+
+    def __init__(self, run: Launched, robot: RobotSide, orders: Path) -> None:
+        self._run, self._robot, self._orders = run, robot, orders
+        self.story = Story(run)
+        self.back_s: list[float] = []  # from a death to the first row of a new chunk
+        self.story.when("a row to be executed", executes)
+
+    def go_through(self, fault: Fault) -> None:
+        """Have the fault, and see that what must come of it does, and that it is over."""
+        before = self.story.when("a row to be executed", executes)
+        seen = self._run.inspect()
+        assert seen
+        dead = self._run.pid("inference")
+        robot_side = self._robot.listen()
+        self.order(fault.order)
+        if fault.told:
+            self._run.when(
+                "it to be told",
+                lambda s: any(fault.told in p.get("detail", "") for p in s["processes"]),
+            )
+        until(f"{fault.order} to be over", lambda: self._orders.read_text() == "")
+        began = time.monotonic()
+        obeyed = self.story.last
+        if fault.dies:
+            self._run.when(
+                "a new inference process",
+                lambda s: any(
+                    p["name"] == "inference" and p["pid"] != dead and p["state"] == "ready"
+                    for p in s["processes"]
+                ),
+            )
+        published = self._run.inspect()
+        assert published
+        newest = published["inference"]["published"]
+        self.story.when(
+            "a row of a newer chunk",
+            lambda tick: executes(tick) and tick["chunk"] >= newest,
+            after=obeyed,
+        )
+        if fault.dies:
+            self.back_s.append(time.monotonic() - began)
+        else:
+            after = self._run.inspect()
+            assert after
+            counted = after["inference"]["dropped"] - seen["inference"]["dropped"]
+            assert self._run.pid("inference") == dead, (fault, self._run.output)
+            assert counted == fault.dropped, fault
+        meanwhile = self.story.since(before["tick"])
+        assert holds(meanwhile) <= STARVING, fault
+        assert bool(holds(meanwhile)) or not fault.holds, fault
+        assert self._robot.listen() > robot_side, "holds are sent, too"
+
+    def order(self, words: str) -> None:
+        """Have it misbehave so."""
+        written = self._orders.with_suffix(".ordered")
+        written.write_text(words)
+        written.replace(self._orders)
+
+
+@contextmanager
+def misbehaving(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *flags: str
+) -> Iterator[tuple[Launched, RobotSide, Misbehaved]]:
+    """A launch whose policy misbehaves, against a fake robot, and who listens beside it."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    policy, orders = swinging(folder)
+    with (
+        Fake() as fake,
+        RobotSide(fake) as robot,
+        driven("misbehaves", fake, "-P", str(policy), *FLAGS, *flags) as run,
+    ):
+        yield run, robot, Misbehaved(run, robot, orders)
+
+
+def drawn(dice: random.Random) -> list[Fault]:
+    """One session's: every harmless fault and as many deaths as it may have, in any order."""
+    faults = [*HARMLESS, *dice.sample(DEADLY, DEATHS)]
+    dice.shuffle(faults)
+    return faults
+
+
+def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale, dice: random.Random
+) -> None:
+    sessions = min(scale.kills // 60, 3)
+    stories = [drawn(dice) for _ in range(sessions)] or [list(TELLING)]
+    tried: Counter[str] = Counter()
+    back_s: list[float] = []
+    commands = ticks = overruns = 0
+    for faults in stories:
+        with misbehaving(tmp_path, monkeypatch) as (run, robot, policy):
+            for fault in faults:
+                policy.go_through(fault)
+                tried[fault.order.split()[0]] += 1
+            assert run.stop() == 0, run.output
+            run.nothing_left()
+            story = policy.story
+            assert robot.check(story.config) > 0.999, "it asked for more than a step"
+            commands += robot.listen()
+            ticks += len(story.ticks)
+            overruns += int(story.last["overruns"])
+            assert not story.ticks["not_finite"].any()
+            back_s += policy.back_s
+    assert overruns <= 0.01 * ticks
+    tell(
+        "inference",
+        "chunks that are NaN, of another shape or type, absurd, or late by up to 3 H; a policy "
+        "that raises, fills its memory, loses its GPU, hangs, or is killed: "
+        + ", ".join(f"{name} {count}" for name, count in sorted(tried.items())),
+        f"{commands} commands at the robot's side, all within one slew step and the position "
+        f"limits; {ticks} ticks, {overruns} skipped; held when the chunk ran out; after a death "
+        f"the next chunk in {np.median(back_s):.1f} s (median; {max(back_s):.1f} s at most)",
+    )
+
+
+def test_a_policy_that_is_broken_for_good_ends_the_session_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale
+) -> None:
+    if scale.kills < 60:
+        pytest.skip("half a minute of restarts: --scale bounded")
+    with misbehaving(tmp_path, monkeypatch) as (run, robot, policy):
+        policy.order("gpu_lost 100000")
+        assert run.wait() == 1, run.output
+        run.nothing_left()
+        robot.check(policy.story.config)
+        assert "AcceleratorError: CUDA error" in run.output
+        assert "Traceback" not in run.output.split("inference: AcceleratorError")[-1]
+        commands = robot.listen()
+    tell(
+        "inference",
+        "a GPU that is lost for good: every chunk raises",
+        f"five restarts, then the session ends with the error's words; {commands} commands, the "
+        "last ones holds",
+    )
