@@ -17,6 +17,7 @@ from rt.cores import divide
 from rt.shm import Ring
 
 PATIENCE_S = 60
+PAUSE_S = 0.001  # between two timed messages; a policy's are a hundred times as far apart
 SENT_NS, INDEX = 0, 1  # words at the head of each message that is timed
 
 

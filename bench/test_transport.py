@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
 from budgets import judge
 from proof import keep, report
 from ratio import cpu_us
-from receiving import INDEX, SENT_NS, answer, beside, process, time_messages, time_reads, words
+from ray_actor import time_ray
+from receiving import (
+    INDEX,
+    PAUSE_S,
+    SENT_NS,
+    answer,
+    beside,
+    process,
+    time_messages,
+    time_reads,
+    words,
+)
 from transports import SLOTS, Sender, Transport, all_of
 
 from rt.shm import Ring
 
 OURS = "rt.shm.Ring"
 MESSAGES = {"chunk": ((50, 24), "f4"), "frames": ((3, 3, 240, 320), "u1")}
-PAUSE_S = 0.001  # between two timed messages; a policy's are a hundred times as far apart
 
 Trip = Callable[[], None]
 
@@ -61,26 +74,20 @@ def test_how_long_a_message_is_under_way(benchmark, name: str, size: str, long: 
             stack.enter_context(on_cores(beside()))
             senders = {k: stack.enter_context(t.sending()) for k, t in transports.items()}
             reader = stack.enter_context(process(time_messages, transports))
+            routes: dict[str, Callable[[int], Iterable[int]]] = {
+                k: partial(one_way, reader, k, sender) for k, sender in senders.items()
+            }
+            routes |= stack.enter_context(ray_route(size))
             for _ in range(rounds):
-                for what, sender in senders.items():
-                    reader.send((what, count))
-                    while not reader.poll(0.05):
-                        send_stamped(sender, -1)
-                    assert answer(reader) == "here"
-                    for index in range(count):
-                        time.sleep(PAUSE_S)
-                        send_stamped(sender, index)
-                        took.setdefault(what, []).append(answer(reader))
+                for what, route in routes.items():
+                    took.setdefault(what, []).extend(route(count))
 
     benchmark.pedantic(measure, rounds=1)
     figures = {k: [float(q) / 1e3 for q in np.percentile(v, [50, 99])] for k, v in took.items()}
     keep("transport", **{f"{size}_way_us": figures})
-    report(
-        f"{size}, one way between two processes, p50", listed({k: p[0] for k, p in figures.items()})
-    )
-    report(
-        f"{size}, one way between two processes, p99", listed({k: p[1] for k, p in figures.items()})
-    )
+    for i, quantile in enumerate(("p50", "p99")):
+        found = listed({what: both[i] for what, both in figures.items()})
+        report(f"{size}, one way between two processes, {quantile}", found)
 
 
 def test_a_read_costs_the_same_beside_other_readers(benchmark, name: str, long: bool) -> None:  # type: ignore[no-untyped-def]
@@ -130,8 +137,9 @@ def trip(transport: Transport) -> Iterator[Trip]:
     with transport.sending() as (data, send), transport.receiving() as receive:
         data[...] = 1
         send()
-        while receive() is None:  # a ZeroMQ subscriber hears nothing before it is known
+        while (got := receive()) is None:  # a ZeroMQ subscriber hears nothing before it is known
             send()
+        assert np.array_equal(got, data), f"{transport} delivered something else"
 
         def one() -> None:
             send()
@@ -139,6 +147,37 @@ def trip(transport: Transport) -> Iterator[Trip]:
                 pass
 
         yield one
+
+
+def one_way(reader: Connection, what: str, sender: Sender, count: int) -> Iterator[int]:
+    """How long each of `count` messages was under way, in ns, one at a time."""
+    reader.send((what, count))
+    while not reader.poll(0.05):
+        send_stamped(sender, -1)
+    assert answer(reader) == "here"
+    for index in range(count):
+        time.sleep(PAUSE_S)
+        send_stamped(sender, index)
+        yield answer(reader)
+
+
+@contextmanager
+def ray_route(size: str) -> Iterator[dict[str, Callable[[int], list[int]]]]:
+    """The same to an actor, where Ray is installed."""
+    if importlib.util.find_spec("ray") is None:
+        yield {}
+        return
+    with process(time_ray, *MESSAGES[size]) as driver:
+        answer(driver)  # of its first message, before which the actor was started
+
+        def route(count: int) -> list[int]:
+            driver.send(count)
+            took: list[int] = answer(driver)
+            return took
+
+        yield {"Ray actor": route}
+        driver.send(0)
+        answer(driver)
 
 
 def send_stamped(sender: Sender, index: int) -> None:

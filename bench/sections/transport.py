@@ -43,7 +43,8 @@ polls the ring, iceoryx2 and the locked memory, and blocks in the others. Median
   camera's does; iceoryx2 with one reader uses the same two or three samples again, which stay in
   the cache.
 - ZeroMQ is PUB and SUB with CONFLATE, which keep the newest message alone, as a ring does. A Pipe's
-  buffer is widened to 1 MiB; a Queue pickles in a thread of its own.
+  buffer is widened to 1 MiB; a Queue pickles in a thread of its own. Ray is measured where it is
+  installed (`pip install ray`), one way alone: its object store is paid for in other processes.
 - A chunk read 2000 times a second, written 1000 times: p99 {reads["1"]:.1f} µs alone,
   {reads["2"]:.1f} µs beside a second reader and {reads["3"]:.1f} µs beside a third."""
 
