@@ -13,6 +13,7 @@ from launched import Launched, run_module, segments, unique_session, until
 from reliability import tell
 from scale import Scale
 
+PATIENCE_S = 170.0  # generous: the machine may be shared
 LONGEST_START_S = 5.0  # a launch is cut short before that
 
 
@@ -31,6 +32,16 @@ def order(run: Launched) -> None:
 ENDS: tuple[Callable[[Launched], None], ...] = (order, interrupt, terminate)
 
 
+def works(run: Launched) -> None:
+    """Return once it executes its first chunk."""
+
+    def look() -> bool:
+        seen = run.inspect()
+        return seen is not None and seen["chunk"]["id"] >= 0
+
+    until(f"{run.session} to execute a chunk", look, PATIENCE_S)
+
+
 def ends_in_order(run: Launched) -> None:
     assert run.wait() == 0, run.output
     assert "Traceback" not in run.output, run.output
@@ -42,7 +53,7 @@ def test_one_session_starts_and_stops_again_and_again(scale: Scale) -> None:
     for number in range(scale.starts):
         start = time.monotonic()
         with Launched("starts", session=session) as run:
-            run.when_chunks(1)
+            works(run)
             seconds.append(time.monotonic() - start)
             ENDS[number % len(ENDS)](run)
             ends_in_order(run)
@@ -85,7 +96,7 @@ def test_of_two_launches_at_the_same_instant_exactly_one_runs(scale: Scale) -> N
             assert loser.wait() == 2, loser.output
             assert f"supervisor pid {winner.process.pid}" in loser.output
             assert len(loser.output.splitlines()) == 1
-            winner.when_chunks(1)
+            works(winner)
             winner.stop()
             ends_in_order(winner)
     tell(
@@ -97,8 +108,8 @@ def test_of_two_launches_at_the_same_instant_exactly_one_runs(scale: Scale) -> N
 
 def test_two_sessions_of_two_names_run_side_by_side() -> None:
     with Launched("left") as left, Launched("right") as right:
-        left.when_chunks(1)
-        right.when_chunks(1)
+        works(left)
+        works(right)
         assert left.stop() == 0, left.output
         left.nothing_left()
         tick = (right.inspect() or {})["tick"]
