@@ -171,11 +171,12 @@ def test_state_age(  # type: ignore[no-untyped-def]
         seconds = 20.0 if long else 2.5
         figures = benchmark.pedantic(side.run, (seconds, lambda: None, age), rounds=1)
     p50, p99 = np.percentile(figures.age_ms, [50, 99])
-    age = {"hz": 20 * ticks_per_row, "p50_ms": p50, "p99_ms": p99, "ticks": len(figures.age_ms)}
     tick_us = float(np.median(figures.took_us))
-    keep("real_robot", **{f"age_{20 * ticks_per_row}": age | {"tick_us": tick_us}})
+    kept = {"p50_ms": p50, "p99_ms": p99, "ticks": len(figures.age_ms), "tick_us": tick_us}
+    hz = 20 * ticks_per_row
+    keep("real_robot", **{f"age_{hz}": {"hz": hz} | kept})
     report(
-        f"state age at the tick, robot at {STATE_HZ} Hz, control at {20 * ticks_per_row} Hz, {how}",
+        f"state age at the tick, robot at {STATE_HZ} Hz, control at {hz} Hz, {how}",
         f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {figures.age_ms.max():.1f} ms of "
         f"{len(figures.age_ms)} ticks; tick p50 {tick_us:.0f} us",
     )

@@ -37,7 +37,7 @@ def test_a_command_is_as_old_as_its_stages(benchmark, over: str, long: bool) -> 
     named = dict(zip(STAGES, rows.T, strict=True))
     whole, policy, ours = rows.sum(axis=1), total(named, POLICY), total(named, OURS)
     ages = ages_ns(seen, stages)
-    figures = {
+    figures: dict[str, Any] = {
         "chunks": len(rows),
         "stages": {name: spread(times) for name, times in named.items()},
         "whole": spread(whole),
