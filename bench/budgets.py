@@ -28,7 +28,7 @@ BUDGETS: dict[str, Budget] = {
     # transport
     "ring.chunk": Budget("ring: fill, commit and read a 4.8 kB chunk", "two np.copyto of it", 2.5),
     "ring.frames": Budget("ring: 691 kB of frames", "two np.copyto of them", 1.15),
-    "ring.iceoryx2": Budget("ring: a chunk written and read", "iceoryx2", 0.6),
+    "ring.iceoryx2": Budget("ring: a chunk written and read", "iceoryx2, by address", 0.6),
     "ring.pipe": Budget("ring: a chunk written and read", "Pipe, bytes", 0.5),
     "ring.readers.p99": Budget("ring: a read's p99 beside two more readers", "alone", 1.25),
     # control
