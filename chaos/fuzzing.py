@@ -125,6 +125,7 @@ def odd_values() -> st.SearchStrategy[Any]:
 def broken(draw: Callable[..., Any], content: Any) -> Any:
     """`content`, a mapping out of a real file, with one to three things wrong somewhere."""
     content = copy.deepcopy(content)
+    odd = odd_values().map(copy.deepcopy)  # the next thing that goes wrong may be inside
     for _ in range(draw(st.integers(1, 3))):
         ways = list(_ways(content))
         if not ways:
@@ -146,12 +147,26 @@ def broken(draw: Callable[..., Any], content: Any) -> Any:
         elif act == "wrap":
             holder[last] = [holder[last]]
         elif act == "add" and isinstance(holder, list):
-            holder.insert(last, draw(odd_values()))
+            holder.insert(last, draw(odd))
         elif act == "add":
-            holder[draw(st.text(max_size=8))] = draw(odd_values())
+            holder[draw(st.text(max_size=8))] = draw(odd)
         else:
-            holder[last] = draw(odd_values())
+            holder[last] = draw(odd)
     return content
+
+
+def changed_bytes(content: bytes) -> st.SearchStrategy[bytes]:
+    """`content` cut short, or with a few bytes changed."""
+    places = st.integers(0, len(content) - 1)
+
+    def change(cut: int, edits: dict[int, int]) -> bytes:
+        changed = bytearray(content)
+        for place, value in edits.items():
+            changed[place] = value
+        return bytes(changed[: cut or None])
+
+    edits = st.dictionaries(places, st.integers(0, 255), max_size=6)
+    return st.builds(change, st.one_of(st.just(0), places), edits)
 
 
 def _ways(value: Any, way: Way = ()) -> Iterator[Way]:
