@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -34,7 +35,6 @@ from rt.errors import (
 from rt.shm import Ring
 
 SHM = Path("/dev/shm")
-LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
 
 
@@ -58,12 +58,13 @@ class Lock:
         self.path = SHM / f"rt.{session}.{role}.lock"
         for attempt in range(20):
             try:
-                fd = os.open(self.path, LOCK_FLAGS | os.O_CREAT, 0o600)
-            except PermissionError:
-                owner = self.path.stat().st_uid
+                fd = _open(self.path, os.O_CREAT)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise _full(self.path) from None
                 raise SessionLiveError(
-                    f"session {session!r} belongs to another user (uid {owner}): "
-                    "choose another name with --session NAME"
+                    f"session {session!r}: {self.path} is not a lock of ours ({error.strerror}): "
+                    "choose another name with --session NAME, or remove it"
                 ) from None
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,10 +96,7 @@ class Lock:
             self.release()
             if error.errno != errno.ENOSPC:
                 raise
-            raise ShmFullError(
-                f"/dev/shm is full: expected room for {self.path.name}: free some, "
-                "e.g. with python -m rt.inspect --clean"
-            ) from None
+            raise _full(self.path) from None
 
     def _is_at_path(self, fd: int) -> bool:
         try:
@@ -125,10 +123,10 @@ class Lock:
 def holder(session: str, role: str) -> int | None:
     """The pid that holds the lock; 0: somebody, but who is not to be told; None: nobody."""
     try:
-        fd = os.open(SHM / f"rt.{session}.{role}.lock", LOCK_FLAGS)
+        fd = _open(SHM / f"rt.{session}.{role}.lock")
     except FileNotFoundError:
         return None
-    except PermissionError:
+    except OSError:
         return 0  # another user's: we cannot look, so it may be live
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,6 +137,26 @@ def holder(session: str, role: str) -> int | None:
         return None
     finally:
         os.close(fd)
+
+
+def _full(path: Path) -> ShmFullError:
+    return ShmFullError(
+        f"/dev/shm is full: expected room for {path.name}: free some, "
+        "e.g. with python -m rt.inspect --clean"
+    )
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    """A lock's file. Raises OSError unless it is a plain file of ours that has no other name:
+    anybody may make files in /dev/shm, also links to what a lock's holder would overwrite."""
+    # Non-blocking, because somebody may have made a pipe.
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
+    status = os.fstat(fd)
+    ours = status.st_uid == os.geteuid() and status.st_nlink <= 1
+    if not (ours and stat.S_ISREG(status.st_mode)):
+        os.close(fd)
+        raise PermissionError(errno.EPERM, f"made by user {status.st_uid}, or by no lock")
+    return fd
 
 
 def robot_lock(config: Config) -> AbstractContextManager[object]:
@@ -196,9 +214,9 @@ class Session:
         for ring, (dtype, slots) in table.items():
             Ring.create(ring_name(self.name, ring), dtype, slots=slots, session=self.name).close()
 
-    def reader(self, ring: str) -> Ring:
-        """Attach read-only."""
-        return Ring.attach(ring_name(self.name, ring))
+    def reader(self, ring: str, dtype: np.dtype[np.void] | None = None) -> Ring:
+        """Attach read-only. Raises LayoutError if it is not of `dtype`, if given."""
+        return Ring.attach(ring_name(self.name, ring), dtype)
 
     def writer(self, ring: str) -> Ring:
         """Become the ring's one writer."""
@@ -229,7 +247,7 @@ class Session:
     def config(self) -> Config:
         """The session's configuration. Raises NoSessionError when there is none."""
         try:
-            with self.reader("session") as ring:
+            with self.reader("session", records.SESSION) as ring:
                 record = ring.buffer()
                 if ring.read_latest(record) is None:
                     raise SegmentMissingError("the session record is empty")
@@ -255,7 +273,8 @@ class Session:
 
 def session_names() -> list[str]:
     """Every session that has a segment or a lock in /dev/shm."""
-    return sorted({p.name.split(".")[1] for p in SHM.glob("rt.*.*")})
+    names = {p.name.split(".")[1] for p in SHM.glob("rt.*.*")}
+    return sorted(name for name in names if not session_name_problem(name))
 
 
 def clean_dead_sessions() -> dict[str, list[str]]:

@@ -6,18 +6,21 @@ Guarantees:
 
 from __future__ import annotations
 
-import json
 import math
+from contextlib import suppress
+from enum import IntEnum
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rt import clock, cores
 from rt.cameras.figures import camera_figures
 from rt.config import Config
+from rt.control.realtime import Grant
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import Hold, Phase, text
-from rt.session import Session, holder
+from rt.records import STATUS, Hold, Phase, text
+from rt.session import Session, holder, ring_table
 from rt.shm import Ring
 from rt.statistics import TickStatistics
 
@@ -31,7 +34,7 @@ def scheduled(pid: int) -> dict[str, Any]:
     try:
         share = round(100 * cores.cpu_share(pid), 1)
         return cores.scheduling(pid)._asdict() | {"cpu_percent": share}
-    except (ProcessLookupError, PermissionError):
+    except (ProcessLookupError, PermissionError, OverflowError):
         return {"scheduler": "gone", "priority": 0, "cpus": [], "cpu_percent": None}
 
 
@@ -43,9 +46,11 @@ class Snapshots:
         self.session = session
         self.config: Config = session.config()
         self.rings: dict[str, Ring] = {}
+        dtypes = {name: dtype for name, (dtype, _) in ring_table(self.config).items()}
         for name in session.rings():
+            expected = STATUS if name.startswith("status.") else dtypes.get(name)
             try:
-                self.rings[name] = session.reader(name)
+                self.rings[name] = session.reader(name, expected)
             except SegmentMissingError:
                 continue  # the session is ending while we look
         if not {"tick", "chunk", "status.inference"} <= self.rings.keys():
@@ -134,7 +139,7 @@ class Snapshots:
         )
         return (
             stats
-            | {"phase": Phase(int(record["phase"])).name, "hold": Hold(int(record["hold"])).name}
+            | {"phase": _named(Phase, record["phase"]), "hold": _named(Hold, record["hold"])}
             | {"why": text(record["why"])}
             | {name: int(record[name]) for name in counters.split()}
         )
@@ -236,17 +241,25 @@ class Snapshots:
 def _degrees(record: Any, field: str, joints: slice) -> list[float] | None:
     if record is None or not np.isfinite(record[field]).all():
         return None
-    degrees: list[float] = np.rad2deg(record[field][joints]).round(2).tolist()
+    with np.errstate(over="ignore"):  # nonsense is shown as what it is
+        degrees: list[float] = np.rad2deg(record[field][joints]).round(2).tolist()
     return degrees
 
 
 def rows_left(row: float, horizon: int) -> int:
     """Rows of a chunk still to come after `row`; 0 when none is being executed (row -1)."""
-    return max(0, horizon - 1 - math.ceil(row)) if row >= 0 else 0
+    return max(0, horizon - 1 - math.ceil(row)) if 0 <= row < horizon else 0
+
+
+def _named(kind: type[IntEnum], value: Any) -> str:
+    """The member's name; the number, if a control of another version wrote it."""
+    return kind(value).name if int(value) in list(kind) else str(value)
 
 
 def _detail(ring: str, state: str, detail: str) -> dict[str, Any]:
     """A running control's detail is its real-time report; every other one is words."""
     if ring == "status.control" and state == "running" and detail:
-        return {"detail": "", "realtime": json.loads(detail)}
+        with suppress(msgspec.MsgspecError):
+            grants = msgspec.json.decode(detail, type=list[Grant])
+            return {"detail": "", "realtime": msgspec.to_builtins(grants)}
     return {"detail": detail}

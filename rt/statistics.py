@@ -77,7 +77,7 @@ class TickStatistics:
         self.wake_error.add(window["t_wake"] - window["t_due"])
         self.work.add(window["t_done"] - window["t_wake"])
         if new > 1:
-            span = int(window["t_wake"][-1] - window["t_wake"][0])
+            span = int(window["t_wake"][-1]) - int(window["t_wake"][0])
             self.rate_hz = (new - 1) * 1e9 / span if span else 0.0
         self.last = window[-1].copy()
         return window

@@ -9,7 +9,7 @@ import numpy as np
 
 from rt import clock
 from rt.errors import MissingPackageError, SessionError
-from rt.session import Session
+from rt.session import Session, ring_table
 
 
 def save_frames(session: Session, folder: Path) -> list[str]:
@@ -25,8 +25,10 @@ def save_frames(session: Session, folder: Path) -> list[str]:
     import cv2  # only now that it is known to be there
 
     lines = []
-    for camera in session.config().params.camera_names:
-        with session.reader(f"frame.{camera}") as ring:
+    config = session.config()
+    for camera in config.params.camera_names:
+        name = f"frame.{camera}"
+        with session.reader(name, ring_table(config)[name][0]) as ring:
             frame = ring.buffer()
             if ring.read_latest(frame) is None:
                 lines.append(f"{camera}: no frame yet")
