@@ -114,7 +114,8 @@ def set_compile_cache() -> None:
     """
     folder = compile_cache()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for made in (folder.parent, folder):  # what is in it is run again without being asked
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return  # no home to keep it in: torch's own choice is as good as any
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
