@@ -24,19 +24,26 @@ from numpy.typing import NDArray
 from rt.config.load import load_config
 from rt.cores import divide
 from rt.launcher.options import parse
+from rt.session import Lock
 
-PRIORITY = 45  # of both
+PRIORITY, ABOVE = 45, 80  # of both by turns; of a cyclictest beside the loop
 HISTOGRAM_US = 100_000  # cyclictest's; what is later counts as its maximum
 HERE = Path(__file__).parent
 
 
 def control_core() -> int:
-    """The core that launch would give control; skips where there is none, or no cyclictest."""
+    """The core that launch would give control; skips where there is none, no cyclictest, or no
+    right to SCHED_FIFO."""
     if shutil.which("cyclictest") is None:
         pytest.skip("cyclictest is missing: apt-get install rt-tests")
     core = divide("last").control
     if core is None:
         pytest.skip("needs two cores: one for control, one for the others")
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except PermissionError:
+        pytest.skip(f"SCHED_FIFO is refused: needs root, or rtprio {ABOVE} in limits.d")
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return core
 
 
@@ -47,11 +54,13 @@ def session_at(rate_hz: int) -> Iterator[str]:
     values = {"HZ": rate_hz / ticks_per_row, "ticks_per_row": ticks_per_row, "episode_ticks": 0}
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     named = ["--robot", "igris_b", "--session", f"wake{rate_hz}-{os.getpid()}"]
-    session = create(load_config(parse(named + settings)).config)
-    try:
-        yield session.name
-    finally:
-        session.clean()
+    config = load_config(parse(named + settings)).config
+    with Lock(config.run.session, "supervisor"):  # so that nobody cleans it up as a dead session
+        session = create(config)
+        try:
+            yield session.name
+        finally:
+            session.clean()
 
 
 def our_loop(
@@ -59,9 +68,9 @@ def our_loop(
 ) -> dict[str, Any]:
     """Run the loop on the session's rings, in a process of its own; see loop_process.py.
 
-    `spin_us` of each wait are spun; `relative`: it sleeps a period after each tick instead. Skips
-    the test where SCHED_FIFO is not granted. Returns what the process prints, `ticks` as an
-    (n, 3) int64 array of k, t_due and t_wake in ns, and `p50`, `p99`, `p99.9`, `max` in us.
+    `spin_us` of each wait are spun; `relative`: it sleeps a period after each tick instead.
+    Returns what the process prints, `ticks` as an (n, 3) int64 array of k, t_due and t_wake in ns,
+    and `p50`, `p99`, `p99.9`, `max` in us.
     """
     numbers = (core, PRIORITY, spin_us, int(relative), seconds)
     ended = subprocess.run(
@@ -70,8 +79,7 @@ def our_loop(
         check=True,
     )
     result: dict[str, Any] = msgspec.json.decode(ended.stdout)
-    if not result["fifo"]:
-        pytest.skip("SCHED_FIFO was not granted: " + json.dumps(result["grants"]))
+    assert result["fifo"], result["grants"]
     result["ticks"] = np.array(result["ticks"])
     return result | percentiles(wake_ns(result) / 1e3)
 
@@ -100,6 +108,7 @@ class Cyclictest:
     def late_us(self) -> NDArray[np.int64]:
         """Wait for its end: how late it woke, whole us rounded down, in no order."""
         printed = self._process.communicate()[0].decode()
+        assert self._process.returncode == 0, printed
         thread = json.loads(printed[printed.index("{") : printed.rindex("}") + 1])["thread"]["0"]
         counts = {int(us): n for us, n in thread["histogram"].items()}
         beyond = thread["cycles"] - sum(counts.values())
