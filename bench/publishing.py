@@ -71,6 +71,7 @@ class Stand:
             assert text(record["state"]) != "failed", text(record["detail"])
             assert time.monotonic() < deadline, what
             self.measure()
+            self.drain()
             time.sleep(0.005)
 
 

@@ -29,6 +29,7 @@ from rt.robots.sim.robot import rings
 from rt.session import Session, ring_table
 
 MEAN_GAP_S = 0.005
+TICKS = 8192  # 8 s: on a busy machine this process may not be run for long
 COMMIT_NS = 1_000_000  # what inference may take from its stamp to the commit
 
 
@@ -44,7 +45,9 @@ def config() -> Config:
 @pytest.fixture
 def session(config: Config) -> Iterator[Session]:
     session = Session(f"swap{os.getpid()}")
-    session.create(ring_table(config) | rings(config) | {"status.control": (STATUS, 4)})
+    table = ring_table(config) | rings(config) | {"status.control": (STATUS, 4)}
+    table["tick"] = (table["tick"][0], TICKS)
+    session.create(table)
     session.publish_config(config)
     try:
         yield session
@@ -58,14 +61,14 @@ def test_no_chunk_is_used_later_than_by_the_first_tick_after_it(  # type: ignore
     """Nor lost, nor twice: what was not used was superseded, by one still newer at that tick."""
     count = 10_000 if long else 300
     ticks, published = benchmark.pedantic(play, (config, session, count, MEAN_GAP_S), rounds=1)
-    found = swaps(ticks[ticks["row"] >= 0], config.period_ns, *published.T)
+    found = swaps(ticks[ticks["row"] >= 0], *published.T)
     figures = found.figures(config.period_ns)
     held = Counter(Hold(hold).name for hold in ticks["hold"] if hold != Hold.NONE)
     keep("swap", fast=figures | {"held": dict(held), "mean_gap_ms": 1e3 * MEAN_GAP_S})
     tell(f"swap at 1 kHz, chunks every {1e3 * MEAN_GAP_S:.0f} ms at random", figures)
-    assert len(found.wait_ns) >= count
+    assert len(found.wait) >= count
     assert (found.late, found.lost, found.again) == (0, 0, 0)
-    assert found.beyond_ns.max() <= 0
+    assert found.spare.min() >= 0
 
 
 def test_a_session_uses_a_chunk_within_one_period(benchmark, long: bool) -> None:  # type: ignore[no-untyped-def]
@@ -76,15 +79,15 @@ def test_a_session_uses_a_chunk_within_one_period(benchmark, long: bool) -> None
     within = range(int(executing["chunk"][0]) + 1, int(executing["chunk"][-1]) + 1)
     warm = [i for i in within if i in seen.chunks and not seen.chunks[i]["cold"]]
     t_publish = np.array([int(seen.chunks[i]["t_publish"]) for i in warm])
-    found = swaps(executing, period_ns, np.array(warm), t_publish, t_publish + COMMIT_NS)
+    found = swaps(executing, np.array(warm), t_publish, t_publish + COMMIT_NS)
     delays = delays_of(executing, {i: seen.chunks[i] for i in warm})
     figures = found.figures(period_ns)
     keep("swap", session=figures | {"delays": delays})
     tell("swap in a session at 20 Hz", figures)
     assert seen.missed == 0
-    assert len(found.wait_ns) >= 5
+    assert len(found.wait) >= 5
     assert (found.late, found.lost, found.again) == (0, 0, 0)
-    assert found.beyond_ns.max() <= 0
+    assert found.spare.min() >= 0
 
 
 def delays_of(ticks: Any, chunks: dict[int, Any]) -> list[tuple[int, int]]:
@@ -100,6 +103,6 @@ def tell(what: str, f: dict[str, Any]) -> None:
         what,
         f"{f['used']} of {f['published']} chunks used, {f['superseded']} superseded, {f['late']} "
         f"late, {f['lost']} lost; publication to the first tick that uses it p50 "
-        f"{f['p50_ms']:.2f}, p99 {f['p99_ms']:.2f}, max {f['max_ms']:.2f} ms of a "
-        f"{f['period_ms']:.0f} ms period; where no tick was skipped {f['max_unskipped_ms']:.2f} ms",
+        f"{f['p50_ms']:.2f}, p99 {f['p99_ms']:.2f}, max {f['max_ms']:.2f} ms ("
+        f"{f['longest']['skipped']} ticks skipped) of a {f['period_ms']:.0f} ms period",
     )
