@@ -200,7 +200,7 @@ class LockedMemory:
 
 @dataclass
 class ZeroMQ:
-    """PUB and SUB over ipc, both with CONFLATE: many readers, each of the newest message, as ours.
+    """PUB (as XPUB) and SUB over ipc, both with CONFLATE: many readers, each of the newest message.
 
     Its I/O threads carry the bytes, so both sides pay for them too.
     """
@@ -210,12 +210,20 @@ class ZeroMQ:
     @contextmanager
     def sending(self) -> Iterator[Sender]:
         data = self.message.array()
-        with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
             socket.setsockopt(zmq.CONFLATE, 1)
             socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.RCVTIMEO, 10_000)
             socket.bind(self._address())
-            source = octets(data)
-            yield data, lambda: socket.send(source)
+            source, known = octets(data), False
+
+            def send() -> None:
+                nonlocal known
+                if not known:  # what is sent before a subscription has arrived is lost
+                    known = bool(socket.recv())
+                socket.send(source)
+
+            yield data, send
 
     @contextmanager
     def receiving(self) -> Iterator[Receiver]:
@@ -223,15 +231,11 @@ class ZeroMQ:
         target = octets(data)
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.setsockopt(zmq.CONFLATE, 1)
-            socket.setsockopt(zmq.RCVTIMEO, 100)
             socket.connect(self._address())
             socket.subscribe(b"")
 
             def receive() -> Array | None:
-                try:
-                    socket.recv_into(target)
-                except zmq.Again:
-                    return None
+                socket.recv_into(target)
                 return data
 
             yield receive

@@ -89,4 +89,6 @@ def plot(figures: dict[str, Any]) -> None:
         way.hlines(peers, p50, p99, color="#555555", lw=1)
         way.set(xscale="log", xlim=(min(p50) / 3, None), yticklabels=[])
         way.set_xlabel("one way, a line to p99, µs")
+    for panel in axes:
+        panel.xaxis.set_minor_formatter("")
     save(figure, "transport")
