@@ -22,8 +22,6 @@ class Look(NamedTuple):
     segments: int
     shm_bytes: int
     wake_us: float  # the median, since the look before
-    expected: int  # ticks held before an episode's first chunk
-    holds: int  # ticks held, all of them
 
 
 class Bystander:
@@ -57,8 +55,6 @@ class Bystander:
                 len(names),
                 sum((SHM / name).stat().st_size for name in names),
                 float(np.median(ticks["t_wake"] - ticks["t_due"])) / 1e3,
-                tape.holds["NO_CHUNK"],
-                tape.holds.total(),
             )
         )
 
