@@ -183,7 +183,7 @@ def test_jitter_under_load(  # type: ignore[no-untyped-def]
 def test_wake_error_beside_cyclictest(  # type: ignore[no-untyped-def]
     core: int, sessions: dict[int, str], load: None, long: bool, benchmark
 ) -> None:
-    seconds = 2.0 if long else 1.2
+    seconds = 2.0 if long else 1.0
     pairs = []
 
     def one_pair() -> None:
