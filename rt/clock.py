@@ -54,9 +54,11 @@ def sleep_until(t_ns: int) -> bool:
     # A timespec of its own per call: the GIL is free while the kernel reads it.
     due = _Timespec(*divmod(t_ns, NS_PER_S))
     error: int = _clock_nanosleep(time.CLOCK_MONOTONIC, TIMER_ABSTIME, due, None)
-    if error not in (0, errno.EINTR):
+    if not error:  # asked first: whatever comes after the kernel's wake makes it later
+        return True
+    if error != errno.EINTR:
         raise OSError(error, os.strerror(error))
-    return error == 0
+    return False
 
 
 class Ticks(NamedTuple):
