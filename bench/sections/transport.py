@@ -47,7 +47,8 @@ polls the ring, iceoryx2 and the locked memory, and blocks in the others. Median
 - Of large messages the copies are nearly all. The ring goes round {figures["slots"]} slots, as a
   camera's does; iceoryx2 with one reader uses the same two or three samples again and the locked
   memory one place, which the cache holds.
-- ZeroMQ is PUB and SUB with CONFLATE, which keep the newest message alone, as a ring does. A Pipe's
+- ZeroMQ is PUB and SUB without CONFLATE, which would keep the newest message alone, as a ring does:
+  with it a message now and then stays unseen until the next one is sent, in libzmq 4.3.5. A Pipe's
   buffer is widened to 1 MiB; a Queue pickles in a thread of its own. Ray is measured where it is
   installed (`pip install ray`), one way alone: its object store is paid for in other processes.
 - A chunk read 2000 times a second, written 1000 times: p99 {reads["1"]:.1f} µs alone,
