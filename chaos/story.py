@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from playing import Fake
 
 from rt.config import Config
-from rt.records import Hold, Phase
+from rt.records import Hold, Phase, text
 from rt.session import Session
 from rt.statistics import TickStatistics
 
@@ -106,6 +106,10 @@ def executes(tick: Any) -> bool:
     return int(tick["phase"]) == Phase.RUN and int(tick["hold"]) == Hold.NONE
 
 
-def holds(ticks: NDArray[Any]) -> set[str]:
-    """The names of all holds among them."""
-    return {Hold(number).name for number in np.unique(ticks["hold"])} - {"NONE"}
+def check_holds(ticks: NDArray[Any], *allowed: str) -> set[str]:
+    """That they held for want of a chunk, as `allowed`, or not at all. Returns all their holds."""
+    found = {Hold(number).name for number in np.unique(ticks["hold"])} - {"NONE"}
+    others = [Hold[name] for name in found - STARVING - {*allowed}]
+    words = {text(why) for why in ticks["why"][np.isin(ticks["hold"], others)]}
+    assert not others, (others, words)
+    return found
