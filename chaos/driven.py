@@ -62,6 +62,8 @@ class Driven:
 
     def launch(self) -> None:
         """Start a session; returns once its rings can be read."""
+        if hasattr(self, "run"):
+            self.run.log.unlink()  # all that the one before had left is for this one to remove
         self.run = Launched(
             "driven", "--io", "dds", "--yes", *self._flags, session=self.session
         ).__enter__()
