@@ -25,6 +25,7 @@ from rt.arrays import Chunk
 HORIZON, HZ = 16, 20.0
 ARMS_DEG = (-20, -30, 0, 120, 0, 0, 20, 30, 0, -120, 0, 0)  # left, right: the initial pose
 SWINGS = np.isin(np.arange(24), (4, 5, 10, 11, *range(12, 24)))  # wrists and fingers: clear of all
+NOISE = np.random.default_rng(0)
 SWING_RAD, SWING_S = 3.0, 2.0  # further than any limit, and faster than any slew limit
 MEMORY = 256 << 20  # bytes that it may still have in "memory"
 
@@ -68,8 +69,8 @@ ANSWERS: dict[str, Callable[[Chunk], Any]] = {
     "narrow": lambda chunk: chunk[:, :-1],
     "nothing": lambda chunk: None,
     "list": lambda chunk: chunk.tolist(),
-    "absurd": lambda chunk: chunk * np.float32(1e30),
-    "noise": lambda chunk: np.random.default_rng().normal(0, 3, chunk.shape).astype(np.float32),
+    "absurd": lambda chunk: np.where(SWINGS, chunk * np.float32(1e30), chunk),
+    "noise": lambda chunk: np.where(SWINGS, NOISE.normal(0, 3, chunk.shape), chunk).astype("f4"),
 }
 
 
