@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 from receiving import PAUSE_S, SENT_NS, beside, words
-from transports import Array
+from transport import Array
 
 
 def time_ray(connection: Connection, shape: tuple[int, ...], dtype: str) -> None:

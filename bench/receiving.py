@@ -6,17 +6,18 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from transports import SPAWN, Array, Receiver, Transport
+from transport import SPAWN, Array, Receiver, Transport
 
 from rt.cores import divide
 from rt.shm import Ring
 
 PATIENCE_S = 60
+PRIORITY = 10
 PAUSE_S = 0.001  # between two timed messages; a policy's are a hundred times as far apart
 SENT_NS, INDEX = 0, 1  # words at the head of each message that is timed
 
@@ -78,6 +79,8 @@ def time_reads(connection: Connection, ring: str, period_s: float, timed: bool) 
     in ns."""
     if timed:
         _settle()
+        with suppress(PermissionError):  # as control reads: nobody takes its core in mid-read
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     else:
         os.sched_setaffinity(0, beside())
     with Ring.attach(ring) as reader:

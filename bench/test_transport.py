@@ -28,7 +28,9 @@ from receiving import (
     time_reads,
     words,
 )
-from transports import SLOTS, Sender, Transport, all_of
+from transport import Sender, Transport
+from transports import all_of
+from transports_in_memory import SLOTS
 
 from rt.shm import Ring
 
