@@ -55,6 +55,7 @@ class Driven:
     def __init__(self, label: str) -> None:
         self.session = unique_session(label)
         self.fake = Fake()
+        self.robot = f"robot-igris_b-{self.fake.robot_id}-{self.fake.domain}"  # of its lock
         self._heard: list[tuple[str, Stream]] = []  # by fake robots that are no more
         where = (f"topics.robot_id={self.fake.robot_id}", f"run.domain={self.fake.domain}")
         sets = (*where, f"params.max_delta_deg={ARM_SLEW_DEG}")

@@ -164,6 +164,7 @@ class Siege:
         left = segments(driven.session)
         killed = (blow.victim, blow.number) == (SUPERVISOR, KILL)
         assert bool(left) == killed, f"{blow}: {left} is left"
+        assert not segments(driven.robot), f"{blow}: the robot's lock is left"
         driven.fake.settle()
         commands = driven.fake.report.commands
         driven.fake.settle()

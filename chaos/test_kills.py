@@ -80,8 +80,9 @@ def tell_of(siege: Siege, driven: Driven) -> None:
     tell(
         "kills",
         "meanwhile, what the robot heard",
-        f"{sum(s.commands for s in arms)} commands; the largest step of an arm {max(s.largest_step_deg for s in arms):.4f} deg "
-        f"(limit {ARM_SLEW_DEG}), of a hand {max(s.largest_step_deg for s in hands):.4f} "
+        f"{sum(s.commands for s in arms)} commands; the largest step of an arm "
+        f"{max(s.largest_step_deg for s in arms):.4f} deg (limit {ARM_SLEW_DEG}), "
+        f"of a hand {max(s.largest_step_deg for s in hands):.4f} "
         f"({HAND_SLEW_DEG:g}); from the measured pose to a first command "
         f"{max(s.first_step_deg for s in arms + hands):.4f}, after a second of silence "
         f"{max(s.resumed_step_deg for s in arms + hands):.4f}; none beyond the position limits; "
