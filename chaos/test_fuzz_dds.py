@@ -75,7 +75,7 @@ def test_any_bytes_are_a_message_or_an_error_of_the_decoder(
         return "decoded"
 
     assert attempt(good(kind)) == "decoded"
-    tell("fuzz", f"bytes as a {kind}", str(fuzz(scale, dice, hostile(kind), attempt, share=5)))
+    tell("fuzz", f"bytes as a {kind}", str(fuzz(scale, dice, hostile(kind), attempt)))
 
 
 class Wire:
@@ -183,7 +183,7 @@ def test_any_bytes_on_the_wire_are_taken_or_refused_and_counted(
         topics = st.sampled_from(list(kinds))
         stamps = st.one_of(st.just(0), st.integers(1, 2**31 * 10**9 - 1), st.integers(1, 10**9))
         cases = topics.flatmap(lambda t: st.tuples(st.just(t), hostile(kinds[t]), stamps))
-        tried = fuzz(scale, dice, cases, lambda case: found.send(*case), share=2)
+        tried = fuzz(scale, dice, cases, lambda case: found.send(*case))
         for topic, kind in kinds.items():  # and a good one still arrives
             answers = [found.send(topic, good(kind), 0) for _ in range(3)]
             assert answers[-1] == "accepted"  # igris_c believes in a new counter the third time
