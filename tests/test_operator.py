@@ -155,6 +155,18 @@ def test_a_robot_that_was_lost_is_held_where_it_is_found(gated: SimulatedRun) ->
     assert (np.abs(run.robot.sent[-1].command - 0.2) <= step).all()
 
 
+def test_a_robot_that_comes_back_with_a_fault_is_held_where_it_is_found(gated: SimulatedRun) -> None:
+    run = restarted(running(gated), 25, 0.2)
+    run.robot.fault = "it has a twin"
+    before = len(run.robot.sent)
+    run.tick(5)
+    run.robot.fault = ""
+    run.tick(20)
+    since = run.robot.sent[before:]
+    assert not since[0].held, "the driver would repeat what it was told before"
+    assert all((sent.command == 0.2).all() for sent in since)
+
+
 def test_a_robot_that_was_lost_while_it_yielded_is_not_moved_to_where_it_yielded(
     simulate: Simulate,
 ) -> None:

@@ -27,8 +27,9 @@ class Senses:
         self.state.fill(np.nan)
         self.measured = False  # in this tick, though perhaps of a robot that reports a fault
         self.lost = False  # there was no good look for LOST_S
-        self.found = False  # the first good look after that
+        self.found = False  # the first good look after that, or the first that measured anything
         self._missing_since = 0  # when a look was not good for the first time, ns
+        self._unseen_since = 0  # when nothing was measured for the first time, ns
         self._robot = robot
         self._recorder = recorder
         self._max_age_ns = config.robot.max_state_age_ms * 1_000_000
@@ -46,10 +47,15 @@ class Senses:
         # Ticks that were skipped, by planning in sequential mode say, do not count unless a look
         # before them failed.
         missing_since = self._missing_since or now_ns
+        unseen_since = self._unseen_since or now_ns
         missing = now_ns - missing_since > LOST_S * 1e9
+        unseen = now_ns - unseen_since > LOST_S * 1e9
         good = sensed is Hold.NONE
-        self.lost, self.found = missing and not good, missing and good
+        # One that comes back with a fault is found too: it must not be held where it was.
+        self.found = (missing and good) or (unseen and self.measured)
+        self.lost = missing and not good
         self._missing_since = 0 if good else missing_since
+        self._unseen_since = 0 if self.measured else unseen_since
         return sensed
 
     def is_near_limits(self) -> bool:
