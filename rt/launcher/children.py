@@ -89,9 +89,9 @@ class Child:
     @property
     def beyond_repair(self) -> bool:
         """Dead, and dead again if restarted: it never became ready, or too often before."""
-        if self.exit_code == 2 or self._in_a_row >= RESTARTS:
+        if self._in_a_row >= RESTARTS:
             return True
-        return self.state == "failed" and not self._was_ready
+        return not self._was_ready and (self.exit_code == 2 or self.state == "failed")
 
     def note_running(self) -> None:
         """It runs: remember that it became ready, and forget its restarts after a while."""
