@@ -24,7 +24,6 @@ CLOSES_WITHIN_S = 8.0  # else it waits for an hour
 USER = HERE / "stand_ins" / "bus_user.py"
 
 
-@pytest.mark.xfail(strict=False, reason="the wheel of cyclonedds 11.0.1 waits by the wall clock")
 def test_a_bus_whose_clock_was_set_back_closes(tmp_path: Path) -> None:
     wall, domain = WallClock(build(tmp_path), tmp_path / "clock"), fresh_domain()
     command = [sys.executable, str(USER), str(domain), "/ours", "/theirs"]

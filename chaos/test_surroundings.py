@@ -199,7 +199,7 @@ def test_a_wall_clock_that_is_set_changes_nothing(
     steps_s = [-HOUR_S, 0.0, HOUR_S]
     for _ in range(min(scale.kills // 30, 8)):
         steps_s += [0.0, dice.choice([HOUR_S, -HOUR_S, 30.0, -30.0])]
-    steps_s.append(3 * HOUR_S)  # forward: what waits for a clock that was set back goes on
+    steps_s.append(3 * HOUR_S)  # forward: what waits in the robot for one set back goes on
     begin = session.goes_on(0)
     for step_s in steps_s:
         session.launch_clock.set(step_s)
@@ -267,7 +267,7 @@ def commands_of_ticks(ticks: NDArray[Any], t_sent: NDArray[np.int64]) -> int:
 def test_a_core_that_is_taken_away_costs_ticks_and_never_makes_a_burst(
     session: Surrounded, scale: Scale, dice: random.Random
 ) -> None:
-    session.launch_clock.set(4 * HOUR_S)
+    session.launch_clock.set(-HOUR_S)  # and so it is still when the session ends
     begin = session.goes_on(0)
     skipped = []
     with thief(session.run) as steal:
@@ -279,7 +279,7 @@ def test_a_core_that_is_taken_away_costs_ticks_and_never_makes_a_burst(
             after = session.story.when("the one that skipped", lambda tick: True, after=late)
             skipped.append(int(after["overruns"] - before["overruns"]))
     ticks, period = session.story.since(begin["tick"]), session.story.config.period_ns
-    t_sent = session.robot.sent("target_joints") - round(4 * HOUR_S * 1e9) - wall_offset_ns()
+    t_sent = session.robot.sent("target_joints") + round(HOUR_S * 1e9) - wall_offset_ns()
     commands = commands_of_ticks(ticks, t_sent)
     session.robot.check(session.story.config)
     assert min(skipped) >= 1, "it was stolen from"

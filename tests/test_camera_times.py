@@ -22,6 +22,8 @@ from rt.inspect import render
 from rt.shm import Ring
 from rt.snapshot import Snapshots
 
+MS = 1_000_000
+
 
 def test_a_stopped_camera_is_not_observed_and_inference_says_so(
     session: MakeSession, tmp_path: Path
@@ -42,7 +44,17 @@ def test_a_stopped_camera_is_not_observed_and_inference_says_so(
         assert observer.waiting_for == ""
 
 
-MS = 1_000_000
+def test_a_frame_from_the_future_is_not_observed(session: MakeSession, tmp_path: Path) -> None:
+    s = session(camera_config(film(tmp_path / "a.avi")))
+    with s.session.writer("tick") as ticks, s.session.writer("frame.head") as frames:
+        observer, record = Observer(s.config, s.session), ticks.buffer()
+        write_frames(frames, [clock.now_ns() + 3_600_000 * MS])
+        assert observer.observe(record) is None
+        assert observer.waiting_for == (
+            "camera head: the time of its newest frame lies in the future"
+        )
+        write_frames(frames, [clock.now_ns()])
+        assert observer.observe(record)
 
 
 def write_frames(ring: Ring, times: list[int]) -> None:

@@ -155,7 +155,9 @@ def test_a_robot_that_was_lost_is_held_where_it_is_found(gated: SimulatedRun) ->
     assert (np.abs(run.robot.sent[-1].command - 0.2) <= step).all()
 
 
-def test_a_robot_that_comes_back_with_a_fault_is_held_where_it_is_found(gated: SimulatedRun) -> None:
+def test_a_robot_that_comes_back_faulty_is_held_where_it_is_found(
+    gated: SimulatedRun,
+) -> None:
     run = restarted(running(gated), 25, 0.2)
     run.robot.fault = "it has a twin"
     before = len(run.robot.sent)

@@ -21,8 +21,8 @@ class Ticker:
 
     Guarantees:
       - `wait` never returns before a tick is due, nor twice for one tick.
-      - After work that ran past one or more due times it skips to the next due tick: two commands
-        are never closer than the limits assume. What was skipped is returned in `skipped`.
+      - After work that ran past one or more due times it skips to the next due tick: three ticks
+        never come within one period. What was skipped is returned in `skipped`.
     """
 
     def __init__(

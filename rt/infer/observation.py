@@ -108,6 +108,9 @@ class Observer:
             self.waiting_for = f"camera {name}: no frame of this episode yet"
             return None
         age = clock.now_ns() - t_newest
+        if age < 0:  # no frame is newer than now: its stamp says nothing about its age
+            self.waiting_for = f"camera {name}: the time of its newest frame lies in the future"
+            return None
         if age > self._max_age_ns:
             self.waiting_for = f"camera {name}: newest frame is {age // 1_000_000} ms old"
             return None

@@ -6,6 +6,7 @@ Guarantees:
     decoded, however fast it comes.
   - A publisher never blocks, and keeps one message, so that no command comes after a newer one.
   - With `loopback` nothing is sent to or taken from any network.
+  - Whoever sets the wall clock back does not stop DDS: see `_Waker`.
 
 Assumptions:
   - A process opens a domain once. Opening it starts five threads: before SCHED_FIFO.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +67,28 @@ HEARS_ALL = Qos(
 )
 HEARS_OTHERS = Qos(Policy.IgnoreLocal.Participant, base=HEARS_ALL)
 MANY = 10_000  # more endpoints than a domain has
+SET_BACK_NS = 1_000_000_000  # what no adjustment of a running clock comes to between two looks
+
+
+class _Waker:
+    """Wakes cyclonedds's event thread after the wall clock was set back.
+
+    As pip installs it, cyclonedds waits until times of the wall clock (11.0.1 is built without
+    pthread_condattr_setclock; eclipse-cyclonedds issue 1995), so its events would stand still for
+    as long as the step: a close would not end. A writer that is deleted wakes it.
+    """
+
+    def __init__(self, participant: DomainParticipant) -> None:
+        self.participant: DomainParticipant | None = participant  # None: closed
+        self._ahead_ns = time.time_ns() - clock.now_ns()
+
+    def look(self) -> None:
+        """Call it often: two looks at clocks, and after a step back 2 ms, once."""
+        ahead_ns = time.time_ns() - clock.now_ns()
+        if ahead_ns < self._ahead_ns - SET_BACK_NS and self.participant is not None:
+            topic = Topic(self.participant, "rt_wake", IDL_TYPES["Float32MultiArray"], QOS)
+            DataWriter(self.participant, topic, QOS)  # deleted with its last reference: here
+        self._ahead_ns = ahead_ns
 
 
 class DdsBus:
@@ -76,6 +100,7 @@ class DdsBus:
         try:
             self._domain = Domain(domain, ",".join(filter(None, (ALWAYS, own))))
             self._participant = DomainParticipant(domain)
+            self._waker = _Waker(self._participant)
         except (DDSException, UnicodeEncodeError) as error:  # cyclonedds takes ASCII alone
             raise RobotError(
                 f"cannot join DDS domain {domain} ({error}): expected a network interface that is "
@@ -98,7 +123,8 @@ class DdsBus:
         Not `reliable`: a best-effort publisher is heard too, and a lost message not sent again.
         """
         qos = QOS if reliable else HEARS_ALL
-        return DdsSubscription(DataReader(self._participant, self._topic(topic, idl_type), qos))
+        reader = DataReader(self._participant, self._topic(topic, idl_type), qos)
+        return DdsSubscription(reader, self._waker)
 
     def advertise_type(self, topic: str, idl_type: type[IdlStruct]) -> DdsPublisher:
         """Be ready to publish on a topic that need not be ROS's, by its name on the wire."""
@@ -120,17 +146,20 @@ class DdsBus:
 
     def close(self) -> None:
         # cyclonedds deletes an entity with its last reference; a participant takes all it has.
+        self._waker.participant = None
         del self._participant, self._domain
 
 
 class DdsSubscription:
     """`rt.robots.bus.Subscription`."""
 
-    def __init__(self, reader: DataReader[Any]) -> None:
+    def __init__(self, reader: DataReader[Any], waker: _Waker) -> None:
         self._reader = reader
+        self._waker = waker
         self._senders = Senders()
 
     def take(self) -> tuple[Any, int] | None:
+        self._waker.look()
         try:
             samples = self._reader.take(2)  # one message, and that its sender left
         except Exception as error:  # the decoder's: whatever came over the network
