@@ -28,7 +28,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the report."""
-    proof.print_lines(terminalreporter)
-    if config.getoption("--write") and proof.SECTIONS:
-        page.write(proof.save(page.FIGURES))
+    proof.conclude(terminalreporter, page.PAGE, write=config.getoption("--write"))

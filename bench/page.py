@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import proof
 
-FIGURES = proof.DOCS / "benchmarks.json"
-PAGE = proof.DOCS / "benchmarks.md"
 PLOTS = proof.DOCS / "benchmarks"
 SECTIONS = (
     *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth", "growth_ring"),
@@ -29,16 +28,14 @@ nothing and fails where a budget is broken. Each section says on what machine it
 of different sections and machines do not compare, ratios within a table do."""
 
 
-def write(measured: dict[str, proof.Measured]) -> None:
-    """Write the page and its plots."""
+def text(section: str, figures: dict[str, Any]) -> str:
+    """A section's; draws its plots."""
     PLOTS.mkdir(exist_ok=True)
-    parts = [HEAD]
-    for name in SECTIONS:
-        if name in measured:
-            text = importlib.import_module(f"sections.{name}").text(measured[name].figures)
-            parts.append(f"{text.strip()}\n\n*{measured[name].machine}; {measured[name].date}.*")
-    PAGE.write_text("\n\n".join(parts) + "\n")
+    return str(importlib.import_module(f"sections.{section}").text(figures))
+
+
+PAGE = proof.Page("benchmarks", HEAD, SECTIONS, text)
 
 
 if __name__ == "__main__":
-    write(proof.load(FIGURES))
+    PAGE.write()

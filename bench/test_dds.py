@@ -7,8 +7,6 @@ tick at the same pace with the simulator's rings, by turns.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from budgets import judge
+from playing import Fake
 from proof import keep, report
 
 from rt import clock
@@ -28,7 +27,6 @@ from rt.control.ticker import Ticker
 from rt.launcher.options import parse
 from rt.records import Hold
 from rt.robots.dds import DdsBus
-from rt.robots.fake.presence import find_fake
 from rt.robots.robot import Robot
 from rt.robots.sim.robot import SimRobot, rings
 from rt.robots.topics.robot import TopicRobot
@@ -47,22 +45,9 @@ class Figures(NamedTuple):
 @pytest.fixture(scope="module")
 def config() -> Iterator[Config]:
     """IGRIS_B over DDS, played by the fake robot."""
-    domain, robot_id = 1 + os.getpid() % 230, f"bench_{os.getpid()}"
-    arguments = ["--robot", "igris_b", "--robot_id", robot_id, "--domain", str(domain)]
-    command = [sys.executable, "-m", "rt.robots.fake", *arguments, "--rate", str(STATE_HZ)]
-    settings = [f"run.domain={domain}", f"topics.robot_id={robot_id}", "warmup_ticks=0"]
-    flags = ["--robot", "igris_b", "--io", "dds", "--yes"]
-    flags += [word for setting in settings for word in ("--set", setting)]
-    loaded = load_config(parse(flags)).config
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as fake:
-        try:
-            deadline = time.monotonic() + 30
-            while find_fake("igris_b", robot_id, domain) is None:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            yield loaded
-        finally:
-            fake.terminate()
+    with Fake("igris_b", "--rate", str(STATE_HZ)) as fake:
+        flags = ["--robot", "igris_b", "--io", "dds", "--yes", *fake.where]
+        yield load_config(parse([*flags, "--set", "warmup_ticks=0"])).config
 
 
 @pytest.fixture

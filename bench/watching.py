@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from launched import Launched
 from numpy.typing import NDArray
-from playing import Fake
+from playing import Fake, driving
 
 from rt import clock
 from rt.follow import Followed
@@ -87,7 +87,5 @@ def _driven(over_dds: bool) -> Iterator[Launched]:
         with Launched("bench", *OFTEN) as run:
             yield run
         return
-    with Fake() as fake:
-        where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
-        with Launched("bench", "--io", "dds", "--yes", *where, *OFTEN) as run:
-            yield run
+    with Fake() as fake, driving("bench", fake, *OFTEN) as run:
+        yield run

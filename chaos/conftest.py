@@ -42,6 +42,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    proof.print_lines(terminalreporter)
-    if config.getoption("--write") and proof.SECTIONS:
-        reliability.write(proof.save(reliability.FIGURES))
+    proof.conclude(terminalreporter, reliability.PAGE, write=config.getoption("--write"))

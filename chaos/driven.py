@@ -57,16 +57,15 @@ class Driven:
         self.fake = Fake()
         self.robot = f"robot-igris_b-{self.fake.robot_id}-{self.fake.domain}"  # of its lock
         self._heard: list[tuple[str, Stream]] = []  # by fake robots that are no more
-        where = (f"topics.robot_id={self.fake.robot_id}", f"run.domain={self.fake.domain}")
-        sets = (*where, f"params.max_delta_deg={ARM_SLEW_DEG}")
-        self._flags = [word for value in sets for word in ("--set", value)]
 
     def launch(self) -> None:
         """Start a session; returns once its rings can be read."""
         if hasattr(self, "run"):
             self.run.log.unlink()  # all that the one before had left is for this one to remove
         self.run = Launched(
-            "driven", "--io", "dds", "--yes", *self._flags, session=self.session
+            *("driven", "--io", "dds", "--yes", *self.fake.where),
+            *("--set", f"params.max_delta_deg={ARM_SLEW_DEG}"),
+            session=self.session,
         ).__enter__()
         until("the session's rings", self._made)
         session = Session(self.session)

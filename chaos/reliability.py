@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import proof
 
-FIGURES = proof.DOCS / "reliability.json"
-PAGE = proof.DOCS / "reliability.md"
 SECTIONS = {
     "reads": "Reads of rings under writers that never rest",
     "kills": "Processes killed, stopped and ended at random moments",
@@ -37,18 +36,14 @@ def tell(section: str, tried: str, found: str) -> None:
     proof.report(tried, found)
 
 
-def write(measured: dict[str, proof.Measured]) -> None:
-    """Write the page."""
-    parts = [HEAD]
-    for name, title in SECTIONS.items():
-        if name in measured:
-            rows = list(measured[name].figures.items())
-            lines = proof.table(("Tried", "Found"), [tuple(row) for row in rows])
-            parts.append(
-                f"## {title}\n\n{lines}\n\n*{measured[name].machine}; {measured[name].date}.*"
-            )
-    PAGE.write_text("\n\n".join(parts) + "\n")
+def text(section: str, figures: dict[str, Any]) -> str:
+    """A section's."""
+    rows = proof.table(("Tried", "Found"), list(figures.items()))
+    return f"## {SECTIONS[section]}\n\n{rows}"
+
+
+PAGE = proof.Page("reliability", HEAD, SECTIONS, text)
 
 
 if __name__ == "__main__":
-    write(proof.load(FIGURES))
+    PAGE.write()

@@ -35,10 +35,8 @@ class RobotSide:
     """A listener beside a fake robot. Use as a context manager, within the fake's life or not."""
 
     def __init__(self, fake: Fake) -> None:
-        words = ["--robot", fake.robot, "--io", "dds", "--set", f"run.domain={fake.domain}"]
-        self._config = load_config(
-            parse([*words, "--set", f"topics.robot_id={fake.robot_id}"])
-        ).config
+        words = ["--robot", fake.robot, "--io", "dds", *fake.where]
+        self._config = load_config(parse(words)).config
         self._bus = DdsBus(fake.domain, loopback=True)
         self._participant = DomainParticipant(fake.domain)
         wires = command_wires(self._config)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import yaml
 from launched import Launched, until
 from numpy.typing import NDArray
-from playing import Fake
 
 from rt.config import Config
 from rt.records import Hold, Phase, text
@@ -37,14 +35,6 @@ def swinging(folder: Path) -> tuple[Path, Path]:
         )
     )
     return policy, orders
-
-
-@contextmanager
-def driven(label: str, fake: Fake, *arguments: str) -> Iterator[Launched]:
-    """A launch that drives the fake robot without waiting for `go`."""
-    where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
-    with Launched(label, "--io", "dds", "--yes", *where, *arguments) as run:
-        yield run
 
 
 class Story:

@@ -117,20 +117,8 @@ def test_a_policys_file_is_taken_or_refused_in_a_sentence(
     policy = path.parent / "policy.yaml"
     policy = policy if policy.exists() else path.parents[1] / "policy.yaml"
 
-    def load() -> None:
-        config = load_policy_config(policy)
-        declared_dims(config)
-        for name, component in config.components.items():
-            if component.class_path is not None:
-                import_class(component.class_path, f"{config.component_paths[name]}: class")
-        if config.norm_stats_path is not None:
-            delta = config.delta_mask(24)
-            Normalizer.load(
-                config.norm_stats_path, 24, 24, mode=config.norm_stats_mode, delta=delta
-            )
-
     def attempt(content: Any) -> str:
-        return written(path, as_yaml(content), load, str(configs))
+        return written(path, as_yaml(content), lambda: loaded(policy), str(configs))
 
     found = fuzz(scale, dice, broken(content_of(path)), attempt, share=SHARE)
     tell("fuzz", f"`{file}`", str(found))

@@ -38,6 +38,7 @@ PATIENCE_S = 5.0
 KNOWN = (b"\0\0", b"\0\1")  # of the encodings in a message's first two bytes those that are ours
 HEADS = [b"", b"\0\1\0\0", b"\0\0\0\0", b"\0\1", b"\0\7\0\0", b"\1\1\0\0", b"\0\3\0\0", b"\xff" * 4]
 LENGTHS = [0, 1, 11, 12, 13, 2**16, 2**31, 2**32 - 1]
+ODD_FLOATS = [0x7FF00000, 0x7FC00000, 0x7F800001, 0xFFC00000, 0x7FEFFFFF]
 
 
 @st.composite
@@ -54,10 +55,7 @@ def hostile(draw: Any, kind: str) -> bytes:
         return message + bytes(draw(st.binary(min_size=1, max_size=64)))
     changed = bytearray(message)
     for place in draw(st.lists(st.integers(1, len(message) // 4 - 2), max_size=4)):
-        number = st.sampled_from(LENGTHS) if how == "lengths" else st.integers(0, 2**32 - 1)
-        if how == "floats":
-            odd = st.sampled_from([0x7FF00000, 0x7FC00000, 0x7F800001, 0xFFC00000, 0x7FEFFFFF])
-            number = odd
+        number = st.sampled_from(LENGTHS if how == "lengths" else ODD_FLOATS)
         changed[4 * place : 4 * place + 4] = struct.pack("<I", draw(number))
     return bytes(changed)
 
@@ -81,9 +79,12 @@ def test_any_bytes_are_a_message_or_an_error_of_the_decoder(
 class Wire:
     """A started driver, and a process that sends what it is told."""
 
-    def __init__(self, robot: Any, intakes: dict[str, Intake], process: Any) -> None:
+    def __init__(
+        self, robot: Any, intakes: dict[str, Intake], kinds: dict[str, str], process: Any
+    ) -> None:
         self.robot = robot
         self.intakes = intakes
+        self.kinds = kinds  # of the message on each topic
         self._process = process
         self.state: State = robot.read_state()
 
@@ -151,7 +152,7 @@ def wire(name: str) -> Iterator[Wire]:
             intakes = {f"rt{reading.wire.topic}": reading.intake for reading in robot._readings}
         else:
             intakes = {LOW_STATE_TOPIC: robot._reader.intake}
-        found = Wire(robot, intakes, process)
+        found = Wire(robot, intakes, kinds, process)
         settle(found)
         yield found
     finally:
@@ -162,16 +163,11 @@ def wire(name: str) -> Iterator[Wire]:
 
 def settle(wire: Wire) -> None:
     """Have each topic take one told message, and whatever good ones were still on the way."""
-    for topic, kind in kinds_of(wire).items():
+    for topic, kind in wire.kinds.items():
         wire.send(topic, good(kind), 0)
     deadline = time.monotonic() + 0.2
     while time.monotonic() < deadline:
         wire.look()
-
-
-def kinds_of(wire: Wire) -> dict[str, str]:
-    kinds = {"joint_states": "JointState", "finger_state": "Float32MultiArray"}
-    return {topic: kinds.get(topic.rpartition("/")[2], "LowState") for topic in wire.intakes}
 
 
 @pytest.mark.parametrize("name", ["igris_b", "igris_c"])
@@ -179,7 +175,7 @@ def test_any_bytes_on_the_wire_are_taken_or_refused_and_counted(
     name: str, scale: Scale, dice: random.Random
 ) -> None:
     with wire(name) as found:
-        kinds = kinds_of(found)
+        kinds = found.kinds
         topics = st.sampled_from(list(kinds))
         stamps = st.one_of(st.just(0), st.integers(1, 2**31 * 10**9 - 1), st.integers(1, 10**9))
         cases = topics.flatmap(lambda t: st.tuples(st.just(t), hostile(kinds[t]), stamps))

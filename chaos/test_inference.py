@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from launched import Launched, until
-from playing import Fake
+from playing import Fake, driving
 from reliability import tell
 from robot_side import RobotSide
 from scale import Scale
 from stand_ins.misbehaving import HORIZON, HZ
-from story import HERE, Story, check_holds, driven, executes, swinging
+from story import HERE, Story, check_holds, executes, swinging
 
 H_S = HORIZON / HZ
 TIMEOUT_S = 8.0
@@ -155,7 +155,7 @@ def misbehaving(
     with (
         Fake() as fake,
         RobotSide(fake) as robot,
-        driven("misbehaves", fake, "-P", str(policy), *FLAGS, *flags) as run,
+        driving("misbehaves", fake, "-P", str(policy), *FLAGS, *flags) as run,
     ):
         yield run, robot, Misbehaved(run, robot, orders)
 

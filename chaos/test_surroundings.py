@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from launched import Launched
 from numpy.typing import NDArray
-from playing import Fake
+from playing import Fake, driving
 from reliability import tell
 from robot_side import RobotSide
 from scale import Scale
 from stand_ins.misbehaving import HORIZON
-from story import HERE, Story, check_holds, driven, executes, swinging
+from story import HERE, Story, check_holds, executes, swinging
 from wall_clock import WallClock, build
 
 from rt import clock
@@ -81,7 +81,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surrounded]:
         with Fake() as fake, RobotSide(fake) as robot:
             for name, value in launch_clock.environment.items():
                 patch.setenv(name, value)
-            with driven("surrounded", fake, "-P", str(policy), *FLAGS) as run:
+            with driving("surrounded", fake, "-P", str(policy), *FLAGS) as run:
                 story = Story(run)
                 story.when("a row to be executed", executes)
                 yield Surrounded(fake, robot, run, story, launch_clock, robot_clock)

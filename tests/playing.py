@@ -10,11 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dds_env import fresh_domain, fresh_robot_id
-from launched import PATIENCE_S, ROOT, SHM, segments, until
+from launched import PATIENCE_S, ROOT, SHM, Launched, segments, until
 
 from rt.robots.fake.presence import Presence, fake_name, find_fake, give_fault
 from rt.robots.fake.report import Report, Stream
 from rt.session import Session
+
+
+def driving(label: str, fake: Fake, *arguments: str, gated: bool = False) -> Launched:
+    """A launch that drives the fake robot; `gated`: not before the operator's `go`."""
+    yes = () if gated else ("--yes",)
+    return Launched(label, "--io", "dds", *yes, *fake.where, *arguments)
 
 
 class Fake:
@@ -52,6 +58,14 @@ class Fake:
             return self.presence
 
         return until("the fake robot to play", look)
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The flags with which a launch finds it."""
+        return (
+            *("--set", f"topics.robot_id={self.robot_id}"),
+            *("--set", f"run.domain={self.domain}"),
+        )
 
     @property
     def output(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,35 +51,54 @@ def machine() -> str:
     return f"{cpu}, {cores}, Linux {platform.release()}"
 
 
-def print_lines(terminal: pytest.TerminalReporter) -> None:
-    """All that was reported, with the machine that it was measured on."""
+@dataclass(frozen=True)
+class Page:
+    """docs/NAME.md, written from docs/NAME.json, where the figures are kept."""
+
+    name: str
+    head: str
+    sections: Iterable[str]  # in their order
+    text: Callable[[str, dict[str, Any]], str]  # a section's, in Markdown, from its figures
+
+    def write(self) -> None:
+        """Keep what this run measured, and write the page from all that was kept so far."""
+        kept = DOCS / f"{self.name}.json"
+        if SECTIONS:
+            _save(kept)
+        measured, parts = _load(kept), [self.head]
+        for section in self.sections:
+            if found := measured.get(section):
+                text = self.text(section, found.figures).strip()
+                parts.append(f"{text}\n\n*{found.machine}; {found.date}.*")
+        (DOCS / f"{self.name}.md").write_text("\n\n".join(parts) + "\n")
+
+
+def conclude(terminal: pytest.TerminalReporter, page: Page, *, write: bool) -> None:
+    """At the end of a run: print all that was reported, with the machine; `write`: the page too."""
     if LINES:
         terminal.section(f"measured on {machine()}")
         for line in LINES:
             terminal.write_line(line)
+    if write and SECTIONS:
+        page.write()
 
 
-def load(path: Path) -> dict[str, Measured]:
-    """The sections kept so far."""
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Measured]) if path.exists() else {}
-
-
-def save(path: Path) -> dict[str, Measured]:
-    """Put this run's sections into the file; returns all of them."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    sections = load(path)
-    for name, figures in SECTIONS.items():
-        sections[name] = Measured(machine(), today, figures)
-    encoded = msgspec.json.encode(sections, enc_hook=_plain, order="deterministic")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
-    return load(path)
-
-
-def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _load(path: Path) -> dict[str, Measured]:
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Measured]) if path.exists() else {}
+
+
+def _save(path: Path) -> None:
+    """Put this run's sections in the place of those that the file has."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    new = {name: Measured(machine(), today, figures) for name, figures in SECTIONS.items()}
+    encoded = msgspec.json.encode(_load(path) | new, enc_hook=_plain)
+    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
 def _plain(value: Any) -> Any:

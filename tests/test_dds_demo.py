@@ -3,13 +3,11 @@ processes, the real policy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from launched import Launched, run_module, until
-from playing import Fake
+from playing import Fake, driving
 
 from rt import clock
 from rt.records import Hold, Phase, text
@@ -17,6 +15,7 @@ from rt.robots.sim.world import INITIAL_RAD
 from rt.session import Session
 
 ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
+SLOWLY = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
 HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
 IGRIS_C = (
     *("--robot", "igris_c"),
@@ -26,16 +25,6 @@ IGRIS_C_SLEW_DEG = 0.1 / 15  # of a tick: less than the policy wants
 SINGLE_PRECISION_DEG = 1e-4  # on the wire
 TIGHTLY_FOLLOWED = ("--set", "robot.max_following_error_deg=12")
 STRAYED_DEG = 15.0
-
-
-@contextmanager
-def driven(fake: Fake, *arguments: str, gated: bool = False) -> Iterator[Launched]:
-    """A launch against the fake robot; `gated`: it waits for the operator."""
-    where = ("--set", f"topics.robot_id={fake.robot_id}", "--set", f"run.domain={fake.domain}")
-    slew = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
-    yes = () if gated else ("--yes",)
-    with Launched("dds", "--io", "dds", *yes, *where, *slew, *arguments) as run:
-        yield run
 
 
 class Ticks:
@@ -77,7 +66,7 @@ def no_step_was_too_large(fake: Fake) -> None:
 
 
 def test_the_policy_reaches_the_target_over_dds() -> None:
-    with Fake() as fake, driven(fake) as run:
+    with Fake() as fake, driving("dds", fake, *SLOWLY) as run:
         ticks = Ticks(run)
         first = ticks.when("a row to be executed", executes)
         fake.when("the target to be reached", lambda report: report.reached >= 1)
@@ -91,7 +80,7 @@ def test_the_policy_reaches_the_target_over_dds() -> None:
 
 
 def test_igris_c_sways_at_300_hz_and_is_held_while_a_motor_reports_an_error() -> None:
-    with Fake("igris_c") as fake, driven(fake, *IGRIS_C) as run:
+    with Fake("igris_c") as fake, driving("dds", fake, *IGRIS_C) as run:
         ticks = Ticks(run)
         first = ticks.when("a row to be executed", executes)
         ticks.when(
@@ -111,7 +100,7 @@ def test_igris_c_sways_at_300_hz_and_is_held_while_a_motor_reports_an_error() ->
 
 
 def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jump() -> None:
-    with Fake() as fake, driven(fake) as run:
+    with Fake() as fake, driving("dds", fake, *SLOWLY) as run:
         ticks = Ticks(run)
         ticks.when("the arm to be on its way", lambda tick: executes(tick) and strayed(tick))
         no_step_was_too_large(fake)
@@ -129,7 +118,7 @@ def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jum
 
 
 def test_nothing_is_commanded_before_go_nor_after_the_robot_was_blocked() -> None:
-    with Fake() as fake, driven(fake, *TIGHTLY_FOLLOWED, gated=True) as run:
+    with Fake() as fake, driving("dds", fake, *SLOWLY, *TIGHTLY_FOLLOWED, gated=True) as run:
         until("the preview", lambda: "rt.command go" in run.output)
         ticks = Ticks(run)
         fake.settle()
