@@ -32,7 +32,7 @@ class Child:
         self._status = session.reader(f"status.{name}")
         self._record = self._status.buffer()
         self._process: subprocess.Popen[bytes] | None = None
-        self._spawned = 0.0
+        self._unready = 0.0  # when it was seen so last
         self._restart_at = 0.0
         self._was_ready = False
 
@@ -52,7 +52,7 @@ class Child:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._spawned = time.monotonic()
+        self._unready = time.monotonic()
 
     @property
     def pid(self) -> int:
@@ -95,8 +95,12 @@ class Child:
 
     def note_running(self) -> None:
         """It runs: remember that it became ready, and forget its restarts after a while."""
-        self._was_ready |= self.state in ("ready", "running")
-        if time.monotonic() - self._spawned > STEADY_S:
+        now = time.monotonic()
+        if self.state not in ("ready", "running"):
+            self._unready = now  # however long it loads, that is no steady running
+            return
+        self._was_ready = True
+        if now - self._unready > STEADY_S:
             self._in_a_row = 0
 
     def silent_for(self) -> float:
