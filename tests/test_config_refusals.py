@@ -68,6 +68,19 @@ def test_yaml_cannot_make_objects_or_hold_itself(folder: Folder) -> None:
     assert "expected valid YAML" in refusal()
     folder.path("robot").write_text("name: &a [*a]")
     assert "endless nesting" in refusal()
+    folder.path("robot").write_text("name: !!set {a, b}")
+    assert "got a set or pairs" in refusal()
+
+
+def test_yaml_cannot_grow_without_bound(folder: Folder) -> None:
+    """Nine times the lines before in each: as lists, and as mappings that are merged."""
+    lists = ["- &a0 [1]"] + [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    folder.path("robot").write_text("\n".join(lists))
+    assert "or more than 100000 values" in refusal()
+    merged = ["a0: &a0 {k: 1}"]
+    merged += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 9)]
+    folder.path("robot").write_text("\n".join(merged))
+    assert "merges more than 100000 values" in refusal()
 
 
 # Values that are wrong in themselves: the same check, words and key path from a file and by --set.

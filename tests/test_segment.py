@@ -10,7 +10,7 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +315,19 @@ def test_a_file_of_someone_else_is_an_error(name: str) -> None:
     path_of(name).write_bytes(b"hello" * 1000)
     with pytest.raises(LayoutError, match="magic"):
         Ring.attach(name)
+
+
+@pytest.mark.timeout(20)  # a pipe is opened once somebody writes to it: never
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_an_error_at_once(name: str, make: Callable[[Path], None]) -> None:
+    path = path_of(name)
+    make(path)
+    try:
+        for use in (Ring.attach, Ring.open_writer):
+            with pytest.raises(ShmError, match="expected"):
+                use(name)
+    finally:
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_a_dtype_that_was_not_expected_is_an_error_naming_both(name: str) -> None:

@@ -77,11 +77,15 @@ def parse_yaml(text: str) -> Any:
             if seen > MOST:  # whoever walks through it, or shows it, would never end
                 raise ValueError(f"aliases that make endless nesting, or more than {MOST} values")
             todo.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, set | tuple):  # a set has no order, and nobody would look into pairs
+            raise ValueError("a set or pairs, which no setting is")
     return content
 
 
 class _Loader(yaml.SafeLoader):
     """yaml.SafeLoader, which keeps the last of two equal keys, made to refuse them."""
+
+    _pairs = 0  # of all mappings so far
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -93,6 +97,13 @@ class _Loader(yaml.SafeLoader):
                 raise ValueError(f"the key {key.value!r} twice, again in line {line}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """`<<` copies what it merges: of aliases of aliases, nine times the last in every line."""
+        super().flatten_mapping(node)
+        self._pairs += len(node.value)
+        if self._pairs > MOST:
+            raise ValueError(f"`<<` that merges more than {MOST} values")
 
 
 def is_file(path: Path) -> bool:

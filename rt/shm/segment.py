@@ -129,13 +129,14 @@ def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment
     """
     name = full_name(name)
     try:
-        # Without a size: with one, posix_ipc resizes the segment under its users.
-        file: int = posix_ipc.SharedMemory(name, flags=0, read_only=not writable).fd
-    except posix_ipc.ExistentialError:
+        access = os.O_RDWR if writable else os.O_RDONLY
+        # Not by posix_ipc, which waits at a pipe that somebody made there until it is written to.
+        file = os.open(f"/dev/shm{name}", access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
         raise SegmentMissingError(
             f"segment {name}: expected it in /dev/shm, got nothing; start its session first."
         ) from None
-    except posix_ipc.PermissionsError:
+    except PermissionError:
         raise _anothers(name) from None
     except OSError as error:  # a link, which is never followed, or a folder
         raise ShmError(f"segment {name}: expected shared memory, got: {error.strerror}.") from None
