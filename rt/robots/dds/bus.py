@@ -84,11 +84,11 @@ class _Waker:
 
     def look(self) -> None:
         """Call it often: two looks at clocks, and after a step back 2 ms, once."""
-        ahead_ns = time.time_ns() - clock.now_ns()
-        if ahead_ns < self._ahead_ns - SET_BACK_NS and self.participant is not None:
+        before_ns, self._ahead_ns = self._ahead_ns, time.time_ns() - clock.now_ns()
+        # Once, whatever comes of it: what failed in every tick would be a robot without a state.
+        if self._ahead_ns < before_ns - SET_BACK_NS and self.participant is not None:
             topic = Topic(self.participant, "rt_wake", IDL_TYPES["Float32MultiArray"], QOS)
             DataWriter(self.participant, topic, QOS)  # deleted with its last reference: here
-        self._ahead_ns = ahead_ns
 
 
 class DdsBus:
