@@ -42,6 +42,8 @@ def strays(stream: Stream, topic: str) -> Iterator[str]:
         yield f"a command {stream.outside_deg:.3f} deg beyond the position limits"
     if 0 < stream.three_within_ms < PERIOD_MS - CLOCK_MS:
         yield f"three commands within {stream.three_within_ms:.1f} ms"
+    if stream.returned:
+        yield f"two senders at once: {stream.returned} times one spoke again after another"
     if stream.refused:
         yield f"{stream.refused} commands that it had to refuse"
 

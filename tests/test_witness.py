@@ -43,6 +43,13 @@ def test_a_senders_first_command_is_measured_from_the_pose_and_the_next_from_it(
     assert robot.stream.senders == 2
     assert robot.stream.first_step_deg == pytest.approx(7)
     assert robot.stream.largest_step_deg == pytest.approx(3)
+    assert robot.stream.returned == 0
+
+
+def test_two_senders_at_once_are_told(robot: Robot) -> None:
+    for ms, sender in ((0, 1), (10, 2), (50, 1), (60, 2)):
+        robot.hears(0, ms, sender)
+    assert robot.stream.returned == 2
 
 
 def test_after_a_second_of_silence_it_may_start_from_where_the_robot_is_said_to_be(

@@ -14,6 +14,7 @@ class Stream(msgspec.Struct):
     commands: int = 0
     refused: int = 0  # of another length than expected, or not finite: not obeyed
     senders: int = 0  # one after the other
+    returned: int = 0  # times that one spoke again after another had: two at once
     first_step_deg: float = 0.0  # from the measured pose to a sender's first command, the largest
     largest_step_deg: float = 0.0  # between two commands of a sender
     # After a second of a sender's silence, from the measured pose or the command before.

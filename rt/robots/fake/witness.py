@@ -32,6 +32,7 @@ class Witness:
         self._poses: deque[Vector] = deque(maxlen=POSES)
         self._last: Vector | None = None
         self._sender = 0
+        self._senders: set[int] = set()  # so far
         self._sent: deque[int] = deque(maxlen=2)  # when this sender's last two were, ns
 
     def told(self, pose: Vector) -> None:
@@ -45,6 +46,8 @@ class Witness:
         stream, now = self._stream, clock.now_ns()
         if info.publication_handle != self._sender or self._last is None:
             self._sender = info.publication_handle
+            stream.returned += self._sender in self._senders
+            self._senders.add(self._sender)
             self._sent.clear()
             stream.senders += 1
             stream.first_step_deg = max(stream.first_step_deg, self._from_pose(command, pose))
