@@ -29,7 +29,8 @@ class Tape:
         self.holds: Counter[str] = Counter()  # ticks, by their reason
         self.wrong: list[str] = []  # what contradicts the documents
         self._before: Any = None
-        self._silent_since = 0  # ns; 0: it is not
+        self._silent_since = 0  # without a good state, ns; 0: it is not
+        self._unseen_since = 0  # without a measurement, though perhaps of a robot with a fault
 
     def read(self) -> NDArray[np.void]:
         """Judge what is new; returns it, oldest first."""
@@ -57,6 +58,22 @@ class Tape:
             self._silent_since = 0
         elif not self._silent_since:
             self._silent_since = int(tick["t_wake"])
+        if self._is_measured(tick):
+            self._unseen_since = 0
+        elif not self._unseen_since:
+            self._unseen_since = int(tick["t_wake"])
+
+    def _is_measured(self, tick: Any) -> bool:
+        age_ms = int(tick["t_wake"] - tick["t_state"]) / 1e6
+        return tick["hold"] != Hold.NO_STATE and age_ms <= self.config.robot.max_state_age_ms
+
+    def _is_found(self, tick: Any) -> bool:
+        """Whether the robot is back after so long that the command begins where it is."""
+        silent, unseen = (
+            bool(since) and int(tick["t_wake"]) - since > LOST_NS
+            for since in (self._silent_since, self._unseen_since)
+        )
+        return self._is_measured(tick) and (unseen or (silent and tick["hold"] not in SILENT))
 
     def _times(self, tick: Any) -> Iterator[str]:
         before, period = self._before, self.config.period_ns
@@ -92,9 +109,7 @@ class Tape:
             return  # nothing was ever sent
         if (command < self.config.lower_rad).any() or (command > self.config.upper_rad).any():
             yield "a command beyond the position limits"
-        silent_ns = int(tick["t_wake"]) - (self._silent_since or int(tick["t_wake"]))
-        found = silent_ns > LOST_NS and hold not in SILENT
-        last = self._before["command"]
+        found, last = self._is_found(tick), self._before["command"]
         if found or np.isnan(last).any():
             last = tick["state"]
         step = np.abs(command - last)

@@ -1,0 +1,123 @@
+"""That the tape sees what it looks for: ticks made by hand, right but for one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from launched import unique_session
+from tape import Tape
+
+from rt.config import JointGroup
+from rt.records import Hold, Phase
+from rt.session import Session, ring_table
+from rt.testing import config
+
+ARM = JointGroup(name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), max_delta_deg=3)
+ROWS, PERIOD_NS = 8, 50_000_000
+
+
+class Control:
+    """Writes ticks: the robot stands at 10 degrees, and rows of one chunk say so."""
+
+    def __init__(self) -> None:
+        chosen = config((ARM,), io="dds", yes=True, session=unique_session("tape"))
+        self.session = Session(chosen.run.session)
+        self.session.create(ring_table(chosen))
+        self.session.publish_config(chosen)
+        self._ring = self.session.writer("tick")
+        self.tick = self._ring.buffer()
+        self.tick["phase"], self.tick["t_due"] = Phase.RUN, 1_000_000_000
+        for name in ("state", "target", "command"):
+            self.tick[name] = np.radians(10)
+        self.tape = Tape(self.session)
+
+    def does(self, count: int = 1, **fields: Any) -> None:
+        """So many ticks with these fields; angles in degrees, `age_ms` of the state, `late_ms`."""
+        for _ in range(count):
+            tick = self.tick
+            tick["tick"] += fields.get("ticks", 1)
+            tick["t_due"] += PERIOD_NS * fields.get("ticks", 1) + fields.get("off_ns", 0)
+            tick["t_wake"] = tick["t_due"] + fields.get("late_ms", 1) * 1_000_000
+            tick["t_done"] = tick["t_wake"] + 1_000_000
+            tick["hold"] = hold = fields.get("hold", Hold.NONE)
+            age_ms = fields.get("age_ms", 300 if hold == Hold.NO_STATE else 5)
+            tick["t_state"] = tick["t_wake"] - age_ms * 1_000_000
+            tick["row"] = fields.get("row", tick["tick"] % ROWS)
+            tick["chunk_first_tick"] = tick["tick"] - tick["tick"] % ROWS
+            for name in ("state", "command"):
+                if name in fields:
+                    tick[name] = np.radians(fields[name])
+            self._ring.write(tick)
+
+    @property
+    def wrong(self) -> list[str]:
+        self.tape.read()
+        return self.tape.wrong
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    made = Control()
+    made.does(5)
+    yield made
+    made.session.clean()
+
+
+def test_a_session_that_keeps_its_promises_is_not_found_fault_with(control: Control) -> None:
+    control.does(command=13)
+    control.does(ticks=4, late_ms=40)
+    control.does(10, hold=Hold.NO_STATE)
+    control.does(command=10)
+    control.does(3, hold=Hold.STOPPED)
+    assert control.wrong == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"command": 13.1}, "a step of"),
+        ({"command": 11, "hold": Hold.NO_CHUNK}, "and yet the command changed"),
+        ({"command": 91}, "beyond the position limits"),
+        ({"ticks": 0}, "came 0 after"),
+        ({"off_ns": 1}, "whole number of periods"),
+        ({"late_ms": -1}, "before it was due"),
+        ({"late_ms": -60}, "before the one before was done"),
+        ({"age_ms": 60_000}, "with a state 60000 ms old"),
+        ({"row": 3.5}, "executed row"),
+        ({"hold": Hold.EXPIRED}, "EXPIRED at row"),
+    ],
+)
+def test_a_tick_with_one_thing_wrong_is_found_out(
+    control: Control, fields: dict[str, Any], words: str
+) -> None:
+    control.does(**fields)
+    assert any(words in found for found in control.wrong), control.wrong
+
+
+@pytest.mark.parametrize("hold", [Hold.NONE, Hold.ROBOT_FAULT, Hold.STOPPED])
+def test_a_robot_that_was_lost_may_be_found_elsewhere_also_with_a_fault(
+    control: Control, hold: Hold
+) -> None:
+    control.does(25, hold=Hold.NO_STATE)
+    control.does(hold=hold, state=50, command=50)
+    control.does(5, command=50)
+    assert control.wrong == []
+
+
+@pytest.mark.parametrize("hold", [Hold.NONE, Hold.ROBOT_FAULT])
+def test_one_that_was_silent_for_less_may_not(control: Control, hold: Hold) -> None:
+    control.does(10, hold=Hold.NO_STATE)
+    control.does(hold=hold, state=50, command=50)
+    assert len(control.wrong) == 1
+
+
+def test_a_session_that_ends_while_its_robot_is_lost_holds_the_last_command(
+    control: Control,
+) -> None:
+    control.does(command=10, state=4)  # it lags
+    control.does(25, hold=Hold.NO_STATE)
+    control.does(hold=Hold.STOPPED, age_ms=1500)
+    assert control.wrong == []
