@@ -22,6 +22,8 @@ from scale import Scale
 from stand_ins.misbehaving import HORIZON, HZ
 from story import HERE, Story, check_holds, executes, swinging
 
+from rt.launcher.children import RESTARTS
+
 H_S = HORIZON / HZ
 TIMEOUT_S = 8.0
 DEATHS = 3  # of one inference process after the other: after five within a minute it is given up
@@ -160,19 +162,22 @@ def misbehaving(
         yield run, robot, Misbehaved(run, robot, orders)
 
 
-def drawn(dice: random.Random, harmless: int) -> list[Fault]:
-    """One session's: so many harmless faults and as many deaths as it may have, in any order."""
-    faults = [*dice.sample(HARMLESS, harmless), *dice.sample(DEADLY, DEATHS)]
-    dice.shuffle(faults)
-    return faults
+def drawn(dice: random.Random, sessions: int) -> list[list[Fault]]:
+    """Each session's, in any order: all harmless faults, or ten where there is but one session, and
+    as many deaths as it may have; of two sessions' deaths there is each."""
+    deaths = dice.sample(DEADLY, len(DEADLY))
+    harmless = len(HARMLESS) if sessions > 1 else 10
+    stories = []
+    for n in range(sessions):
+        faults = [*dice.sample(HARMLESS, harmless), *deaths[n * DEATHS : (n + 1) * DEATHS]]
+        stories.append(dice.sample(faults, len(faults)))
+    return stories
 
 
 def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale, dice: random.Random
 ) -> None:
-    more = min(scale.kills // 60, 2)  # 0: the short form
-    harmless = len(HARMLESS) if more > 1 else 10
-    stories = [drawn(dice, harmless) for _ in range(more)] or [list(TELLING)]
+    stories = drawn(dice, min(scale.kills // 60, 2)) or [list(TELLING)]
     tried: Counter[str] = Counter()
     back_s: list[float] = []
     commands = ticks = overruns = 0
@@ -190,15 +195,16 @@ def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
             overruns += int(story.last["overruns"])
             assert not story.ticks["not_finite"].any()
             back_s += policy.back_s
-    assert overruns <= 0.01 * ticks
+    if scale.kills >= 60:  # a busy machine, without SCHED_FIFO, may keep control from its core
+        assert overruns <= 0.01 * ticks
     tell(
         "inference",
-        "chunks that are NaN, of another shape or type, absurd, or late by up to 3 H; a policy "
-        "that raises, fills its memory, loses its GPU, hangs, or is killed: "
+        "a policy that misbehaves, so many times (late: by up to 3 H): "
         + ", ".join(f"{name} {count}" for name, count in sorted(tried.items())),
         f"{commands} commands at the robot's side, all within one slew step and the position "
-        f"limits; {ticks} ticks, {overruns} skipped; held when the chunk ran out; from a death to "
-        f"the next chunk {np.median(back_s):.1f} s (median; {max(back_s):.1f} s at most)",
+        f"limits; {ticks} ticks, {overruns} skipped; held when the chunk ran out; from what ends "
+        f"the process to a row of its successor's {np.median(back_s):.1f} s (median; "
+        f"{max(back_s):.1f} s at most; one that hangs is given {TIMEOUT_S:g} s)",
     )
 
 
@@ -213,11 +219,12 @@ def test_a_policy_that_is_broken_for_good_ends_the_session_in_order(
         run.nothing_left()
         robot.check(policy.story.config)
         assert "AcceleratorError: CUDA error" in run.output
+        assert f"restarted ({RESTARTS} of {RESTARTS})" in run.output
+        assert not executes(policy.story.last)
         assert "Traceback" not in run.output.split("inference: AcceleratorError")[-1]
         commands = robot.listen()
     tell(
         "inference",
         "a GPU that is lost for good: every chunk raises",
-        f"five restarts, then the session ends with the error's words; {commands} commands, the "
-        "last ones holds",
+        f"{RESTARTS} restarts, then the session ends with the error's words; {commands} commands",
     )

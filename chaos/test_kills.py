@@ -91,13 +91,15 @@ def tell_of(siege: Siege, driven: Driven) -> None:
     tell(
         "kills",
         f"the session ended by it, or to be started afresh, {len(siege.starts_s) - 1} times",
-        "exit code 0 after SIGTERM, else 1; nothing commanded afterwards, no process left, no "
-        "segment left but by a killed supervisor, and those the next start removed; that start "
+        "exit code 0 after SIGTERM, 1 otherwise but for a killed supervisor; nothing commanded "
+        "afterwards, no process left, no segment left but by a killed supervisor, and "
+        "those the next start removed; that start "
         f"executed a row after {spread(siege.starts_s)}",
     )
     revivals = siege.revivals
     if revivals:
-        tell("kills", f"inference killed {len(revivals)} times", revived(revivals))
+        tried = f"inference killed or ended, and waited for, {len(revivals)} times"
+        tell("kills", tried, revived(revivals))
 
 
 def of_holds(holds: Counter[str]) -> str:
@@ -144,6 +146,15 @@ def test_a_session_left_alone_keeps_its_memory_files_and_time(
     others_kb = {name: kb for name, kb in grown_kb.items() if name != "control"}
     most = max(others_kb, key=lambda name: others_kb[name])
 
+    heard = [words for topic, s in bystander.driven.heard() for words in strays(s, topic)]
+    assert tape.wrong + heard == []
+    assert grown_kb["control"] < MAX_GROWTH_KB
+    assert files[0] == files[1]
+    assert {(look.segments, look.shm_bytes) for look in settled} == {
+        (last.segments, last.shm_bytes)
+    }
+    assert wake_us[1] < 2 * wake_us[0] + 100
+    assert set(tape.holds) <= WITHOUT_A_CORE, tape.holds
     tell(
         "soak",
         f"a session of its own for {last.t_s / 60:.0f} min, beside the kills: "
@@ -157,15 +168,6 @@ def test_a_session_left_alone_keeps_its_memory_files_and_time(
         f"{ticks.wake_error.summary()['max']:.0f} at most; {int(ticks.last['overruns'])} "
         f"overruns; ticks held: {of_holds(tape.holds)}",
     )
-    heard = [words for topic, s in bystander.driven.heard() for words in strays(s, topic)]
-    assert tape.wrong + heard == []
-    assert grown_kb["control"] < MAX_GROWTH_KB
-    assert files[0] == files[1]
-    assert {(look.segments, look.shm_bytes) for look in settled} == {
-        (last.segments, last.shm_bytes)
-    }
-    assert wake_us[1] < 2 * wake_us[0] + 100
-    assert set(tape.holds) <= WITHOUT_A_CORE, tape.holds
 
 
 def memory_kb(looks: list[Look], name: str) -> float:

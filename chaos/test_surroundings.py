@@ -176,11 +176,11 @@ def test_whatever_the_sensors_do_control_holds_says_why_and_goes_on(
     cameras = sum(fault.of_camera for fault in faults)
     tell(
         "sensors",
-        "topics that "
+        "faults of topics and of the robot: "
         + ", ".join(f"{name} ({count})" for name, count in sorted(tried.items()))
         + f"; cameras killed, stopped or ended ({cameras})",
-        f"{len(ticks)} ticks; each fault that lasts held and was named, each was over when the "
-        "sensor was back; steps and positions within the limits throughout",
+        f"{len(ticks)} ticks; whatever took the state away made control hold, and was named; "
+        "chunks went on after each; steps and positions within the limits throughout",
     )
 
 
@@ -269,7 +269,7 @@ def test_a_core_that_is_taken_away_costs_ticks_and_never_makes_a_burst(
 ) -> None:
     session.launch_clock.set(-HOUR_S)  # and so it is still when the session ends
     begin = session.goes_on(0)
-    skipped = []
+    missed, skipped = session.story.statistics.missed, []
     with thief(session.run) as steal:
         for _ in range(min(8 + scale.kills, 200)):
             time.sleep(dice.uniform(0.05, 0.4))  # until a random moment
@@ -284,7 +284,7 @@ def test_a_core_that_is_taken_away_costs_ticks_and_never_makes_a_burst(
     session.robot.check(session.story.config)
     assert min(skipped) >= 1, "it was stolen from"
     # Each tick is at its own time on one grid, and what is missing was counted.
-    assert session.story.statistics.missed == 0
+    assert session.story.statistics.missed == missed
     assert (ticks["t_due"] - ticks["t_due"][0] == (ticks["tick"] - ticks["tick"][0]) * period).all()
     assert (np.diff(ticks["tick"]) - 1 == np.diff(ticks["overruns"])).all()
     # Never closer than a period, but for what the one before was late.

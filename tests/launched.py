@@ -52,6 +52,17 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def processes(session: str) -> list[int]:
+    """Those that live and have the session's name among their words: they are its own, and may be
+    signalled, whoever had their pid before."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if session.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
 def until(what: str, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
     """Look until there is something to see."""
     deadline = time.monotonic() + patience_s
@@ -71,7 +82,6 @@ class Launched:
         self.log = (
             Path(os.environ.get("TMPDIR", "/tmp")) / f"rt-test-{self.session}-{next(_numbers)}.log"
         )
-        self._pids: set[int] = set()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [
@@ -99,11 +109,9 @@ class Launched:
             assert self.process.poll() is None, self.output
             return None
         try:
-            taken = snapshots.take()
+            return json.loads(json.dumps(snapshots.take()))
         finally:
             snapshots.close()
-        self._pids |= {p["pid"] for p in taken["processes"]}
-        return json.loads(json.dumps(taken))
 
     def when(self, what: str, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """The first snapshot of which `true` holds."""
@@ -143,21 +151,17 @@ class Launched:
     def nothing_left(self) -> None:
         """Neither a segment nor a process."""
         assert segments(self.session) == []
-        until("its processes to end", lambda: not any(map(alive, self._pids)))
+        until("its processes to end", lambda: not processes(self.session))
 
     def __enter__(self) -> Launched:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(Exception):
-                self.inspect()
-            self.process.kill()
-            self.process.wait()
-        for pid in self._pids:
+        self.process.kill()
+        self.process.wait()
+        for pid in processes(self.session):
             with contextlib.suppress(ProcessLookupError):
-                if alive(pid):
-                    os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         for name in segments(self.session):
             (SHM / name).unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
