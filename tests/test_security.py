@@ -185,12 +185,19 @@ CODE_FROM_DATA = {
 RESTRICTED = {("rt/infer/statistics_pickle.py", "pickle.Unpickler")}
 SAFELY = {"torch.load": ("weights_only", True), "yaml.load": ("Loader", "_Loader")}
 NEVER = {"allow_pickle": True, "shell": True}
+MODULES = {what.rpartition(".")[0] for what in CODE_FROM_DATA | SAFELY.keys()} - {""}
 
 
 def complaints(source: str, path: str) -> list[str]:
     """What in a source could run what it reads."""
     found = []
     for node in ast.walk(ast.parse(source)):
+        # Under another name it would not be found below.
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name for name in names if name in CODE_FROM_DATA | SAFELY.keys()]
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names if a.asname and a.name in MODULES]
         if isinstance(node, ast.ClassDef):
             found += [called for base in node.bases if (called := named(base)) in CODE_FROM_DATA]
         if not isinstance(node, ast.Call):
@@ -228,6 +235,9 @@ def test_no_source_runs_what_it_reads(path: Path) -> None:
         "np.load(path, allow_pickle=True)",
         "subprocess.run(text, shell=True)",
         "eval(text)",
+        "from pickle import loads",
+        "from torch import load as read",
+        "import yaml as y",
     ],
 )
 def test_the_search_finds_what_it_looks_for(source: str) -> None:
