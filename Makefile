@@ -20,7 +20,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about 2 minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,bench,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,dev]"
 	@touch $(STAMP)
 
 run: setup
@@ -40,7 +40,14 @@ $(POLICIES)/.installed: constraints-policies.txt
 test-policies: $(POLICIES)/.installed
 	$(POLICIES)/bin/python -m pytest tests_policies $(ARGS)
 
-bench: setup
+# The peers apart from the rest: not all of them are built for every machine.
+PEERS := $(VENV)/.installed-peers
+
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	@touch $(PEERS)
+
+bench: $(PEERS)
 	$(BIN)/python -m pytest bench --benchmark-only --long --write $(ARGS)
 
 chaos: setup
