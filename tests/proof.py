@@ -60,15 +60,21 @@ class Page:
     sections: Iterable[str]  # in their order
     text: Callable[[str, dict[str, Any]], str]  # a section's, in Markdown, from its figures
 
-    def write(self) -> None:
-        """Keep what this run measured, and write the page from all that was kept so far."""
+    def write(self, failed: Sequence[str] = ()) -> None:
+        """Keep what this run measured, and write the page from all that was kept so far; on top,
+        what `failed` in this run: nothing else on the page would tell."""
         kept = DOCS / f"{self.name}.json"
         if SECTIONS:
             _save(kept)
         measured, parts = _load(kept), [self.head]
+        if failed:
+            parts.append(f"**Failed in the newest run:** {', '.join(failed)}.")
         for section in self.sections:
             if found := measured.get(section):
-                text = self.text(section, found.figures).strip()
+                try:
+                    text = self.text(section, found.figures).strip()
+                except KeyError as missing:  # of a test that failed: the others are not lost
+                    text = f"## {section}\n\n**Not measured in full:** {missing} is missing."
                 parts.append(f"{text}\n\n*{found.machine}; {found.date}.*")
         (DOCS / f"{self.name}.md").write_text("\n\n".join(parts) + "\n")
 
@@ -80,7 +86,8 @@ def conclude(terminal: pytest.TerminalReporter, page: Page, *, write: bool) -> N
         for line in LINES:
             terminal.write_line(line)
     if write and SECTIONS:
-        page.write()
+        broken = terminal.stats.get("failed", []) + terminal.stats.get("error", [])
+        page.write([f"`{report.nodeid}`" for report in broken])
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
