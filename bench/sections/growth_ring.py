@@ -32,8 +32,8 @@ def text(figures: dict[str, Any]) -> str:
 
 CPU time of writing one chunk's record, and of reading the newest; 24 joints and 50 rows where
 nothing else is said, sizes by turns. Each further reader is a process that reads 200 times a
-second. A writer never looks at its readers, so they can only compete with it for the machine. The
-step in the writes is at a payload of 16,448 bytes: from there on [the writer's fences are
+second. A writer never looks at its readers, so they can only compete with it for the machine. A
+step in the writes at a payload of 16,448 bytes is that from there on [the writer's fences are
 real](protocol.md#memory-order) on x86-64.
 
 {table(("Over", "What", "Smallest, µs", "Largest, µs", "Grows by"), rows)}

@@ -70,7 +70,7 @@ as it is in the same round: the median of the rounds, and their range.
   most. What they cost by themselves is the row above it.
 - After a relative sleep a tick is due one period after the last one woke. Every late wake puts off
   all that follow, which shows as ticks lost and not as lateness.
-- Memory was not scarce: locking it had nothing to prevent here."""
+- Where memory is not scarce, locking it has nothing to prevent."""
 
 
 def _unmoved(found: dict[str, dict[str, Any]]) -> str:

@@ -33,12 +33,6 @@ loop at 1 kHz beside three cameras' processes that play video files.
 
 {_aim(figures)}- The age of a state is read off the sender's own stamp, from publication to the
   tick. Where control's rate divides the robot's, one phase is seen throughout a run.
-- Found on 2026-11-21: half of a tick over DDS is cyclonedds with cold caches. The
-  first of two takes cost 65 µs and the second 14, the first of two writes 65 and the second 17.
-- Found on 2026-11-21: shares of a core, IGRIS_B against the fake robot at 20 Hz with the
-  demonstration policy, as `rt.inspect` showed them after 30 s, starting included: control 2.7 %,
-  inference 9 %, each of three cameras (the fake's views) 3.5 %, supervisor 1.5 %; the fake robot
-  itself 9 %.
 
 ![Pairs of a tick over DDS and over rings, and of wake errors with and without cameras]\
 (benchmarks/real_robot.svg)"""

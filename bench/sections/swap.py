@@ -48,7 +48,7 @@ the next tick, anywhere between nothing and one period.
   *Superseded*: a newer chunk was there before any tick could have used this one, or its episode had
   ended.
 - A wait is at most one period, the wake error of the tick that ends it, and what the publication
-  itself took; longer only where the machine had control skip ticks. `pytest bench` fails where a
+  itself took; longer only where control skipped ticks, or held them. `pytest bench` fails where a
   chunk waited longer than that, and for any that is late, lost or used again.
 {_fast(figures)}{_delays(figures)}
 ![How long chunks waited for their first tick](benchmarks/swap.svg)"""
@@ -66,7 +66,7 @@ def _fast(figures: dict[str, Any]) -> str:
         f"moments, {fast['mean_gap_ms']:.0f} ms apart in the mean. Ticks that held: {held}."
         " (One process plays inference and the robot: while the machine does not run it, there is "
         "no state.)\n"
-        f"- In the longest wait at 1 kHz, {fast['max_ms']:.2f} ms, ticks skipped: "
+        f"- In the longest wait at 1 kHz, {fast['max_ms']:.2f} ms, ticks skipped or held: "
         f"{longest['skipped']}; the wake was {longest['woke_late_ms']:.2f} ms late; the "
         f"publication itself took {longest['publishing_ms']:.2f} ms.\n"
     )

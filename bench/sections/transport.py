@@ -44,15 +44,15 @@ polls the ring, iceoryx2 and the locked memory, and blocks in the others. Median
 {aims}
 - Memory under a lock costs little while nobody else wants the lock. What it costs when somebody
   does is in [what a lock would cost](#what-a-collector-a-log-a-thread-or-a-lock-would-cost).
-- Of large messages the copies are nearly all. The ring goes round {figures["slots"]} slots, as a
-  camera's does; iceoryx2 with one reader uses the same two or three samples again and the locked
-  memory one place, which the cache holds.
+- Of large messages in shared memory the copies are nearly all. The ring goes round
+  {figures["slots"]} slots, as a camera's does; iceoryx2 with one reader uses the same two or three
+  samples again and the locked memory one place, which the cache holds.
 - ZeroMQ is PUB and SUB without CONFLATE, which would keep the newest message alone, as a ring does:
   with it a message now and then stays unseen until the next one is sent, in libzmq 4.3.5. A Pipe's
   buffer is widened to 1 MiB; a Queue pickles in a thread of its own. Ray is measured where it is
   installed (`pip install ray`), one way alone: its object store is paid for in other processes.
-- A chunk written 1000 times a second and read 2000 times, with SCHED_FIFO where it is granted: p99
-  {reads["1"]:.1f} µs alone, {reads["2"]:.1f} µs beside a second reader and
+- A chunk written after pauses of 1 ms and read after pauses of 0.5 ms, with SCHED_FIFO where it
+  is granted: p99 {reads["1"]:.1f} µs alone, {reads["2"]:.1f} µs beside a second reader and
   {reads["3"]:.1f} µs beside a third."""
 
 
