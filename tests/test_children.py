@@ -62,14 +62,15 @@ def test_a_child_that_never_became_ready_is_not_started_again(told: Told) -> Non
 
 
 @pytest.mark.parametrize("load_s", [1.0, 10 * STEADY_S])
-def test_a_child_that_fails_again_and_again_is_given_up_however_long_it_loads(
-    told: Told, load_s: float
+@pytest.mark.parametrize("last_words", ["failed", "ready"])
+def test_a_child_that_dies_again_and_again_is_given_up_however_long_it_loads(
+    told: Told, load_s: float, last_words: str
 ) -> None:
     told.says("ready", after_s=0)
     for _ in range(RESTARTS):
         assert told.restarts()
         told.says("loading", after_s=load_s)
-        told.says("failed", after_s=0)
+        told.says(last_words, after_s=1.0)
     assert not told.restarts()
 
 
