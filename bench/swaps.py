@@ -61,7 +61,7 @@ class Swaps(NamedTuple):
         }
 
 
-def swaps(
+def find_swaps(
     ticks: NDArray[Any],
     index: NDArray[np.int64],
     t_publish: NDArray[np.int64],

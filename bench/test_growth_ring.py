@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from proof import keep, report
 from ratio import cpu_us
-from receiving import answer, process, time_reads
+from transports.receiving import answer, process, time_reads
 
 from rt.records import chunk_dtype
 from rt.shm import Ring

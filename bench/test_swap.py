@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from proof import keep, report
 from publishing import play
-from swaps import swaps
+from swaps import find_swaps
 from watching import watch
 
 from rt.config import Config
@@ -61,7 +61,7 @@ def test_no_chunk_is_used_later_than_by_the_first_tick_after_it(  # type: ignore
     """Nor lost, nor twice: what was not used was superseded, by one still newer at that tick."""
     count = 10_000 if long else 300
     ticks, published = benchmark.pedantic(play, (config, session, count, MEAN_GAP_S), rounds=1)
-    found = swaps(ticks[ticks["row"] >= 0], *published.T)
+    found = find_swaps(ticks[ticks["row"] >= 0], *published.T)
     figures = found.figures(config.period_ns)
     held = Counter(Hold(hold).name for hold in ticks["hold"] if hold != Hold.NONE)
     keep("swap", fast=figures | {"held": dict(held), "mean_gap_ms": 1e3 * MEAN_GAP_S})
@@ -79,7 +79,7 @@ def test_a_session_uses_a_chunk_within_one_period(benchmark, long: bool) -> None
     within = range(int(executing["chunk"][0]) + 1, int(executing["chunk"][-1]) + 1)
     warm = [i for i in within if i in seen.chunks and not seen.chunks[i]["cold"]]
     t_publish = np.array([int(seen.chunks[i]["t_publish"]) for i in warm])
-    found = swaps(executing, np.array(warm), t_publish, t_publish + COMMIT_NS)
+    found = find_swaps(executing, np.array(warm), t_publish, t_publish + COMMIT_NS)
     delays = delays_of(executing, {i: seen.chunks[i] for i in warm})
     figures = found.figures(period_ns)
     keep("swap", session=figures | {"delays": delays})

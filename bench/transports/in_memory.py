@@ -12,9 +12,9 @@ from typing import Any
 
 import iceoryx2 as iox2
 import numpy as np
-from transport import SPAWN, Array, Message, Receiver, Sender, octets
 
 from rt.shm import Ring
+from transports.protocol import SPAWN, Array, Message, Receiver, Sender, octets
 
 SLOTS = 8  # of a frame's ring
 

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
-from beside import decoding_thread, python_thread, shared_lock
-from hooks import Hooks, Variant
 
+from put_back.hooks import Hooks, Variant
+from put_back.neighbours import decoding_thread, python_thread, shared_lock
 from rt import clock
 from rt.control.ticker import Tick
 

@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from transport import SPAWN, Array, Receiver, Transport
 
 from rt.cores import divide
 from rt.shm import Ring
+from transports.protocol import SPAWN, Array, Receiver, Transport
 
 PATIENCE_S = 60
 PRIORITY = 10
@@ -50,7 +50,7 @@ def answer(connection: Connection) -> Any:
     return connection.recv()
 
 
-def beside() -> tuple[int, ...]:
+def other_cores() -> tuple[int, ...]:
     """The cores of everybody but the one who is timed, who has the last."""
     return divide("last").others
 
@@ -82,7 +82,7 @@ def time_reads(connection: Connection, ring: str, period_s: float, timed: bool) 
         with suppress(PermissionError):  # as control reads: nobody takes its core in mid-read
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     else:
-        os.sched_setaffinity(0, beside())
+        os.sched_setaffinity(0, other_cores())
     with Ring.attach(ring) as reader:
         out = reader.buffer()
         connection.send("here")

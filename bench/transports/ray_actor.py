@@ -7,8 +7,9 @@ import time
 from multiprocessing.connection import Connection
 
 import numpy as np
-from receiving import PAUSE_S, SENT_NS, beside, words
-from transport import Array
+
+from transports.protocol import Array
+from transports.receiving import PAUSE_S, SENT_NS, other_cores, words
 
 
 def time_ray(connection: Connection, shape: tuple[int, ...], dtype: str) -> None:
@@ -21,7 +22,7 @@ def time_ray(connection: Connection, shape: tuple[int, ...], dtype: str) -> None
             return time.monotonic_ns() - int(own.reshape(-1).view(np.int64)[SENT_NS])
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    os.sched_setaffinity(0, beside())
+    os.sched_setaffinity(0, other_cores())
     actor, data, count = ray.remote(Reader).remote(), np.zeros(shape, dtype), 1
     while count:
         took = []

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from transport import SPAWN, Array, Message, Receiver, Sender, octets
+
+from transports.protocol import SPAWN, Array, Message, Receiver, Sender, octets
 
 PIPE_BYTES = 1 << 20  # what an ordinary user may have, and more than a message
 

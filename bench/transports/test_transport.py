@@ -16,23 +16,23 @@ import pytest
 from budgets import judge
 from proof import keep, report
 from ratio import cpu_us
-from ray_actor import time_ray
-from receiving import (
+
+from rt.shm import Ring
+from transports.in_memory import SLOTS
+from transports.protocol import Sender, Transport
+from transports.ray_actor import time_ray
+from transports.receiving import (
     INDEX,
     PAUSE_S,
     SENT_NS,
     answer,
-    beside,
+    other_cores,
     process,
     time_messages,
     time_reads,
     words,
 )
-from transport import Sender, Transport
-from transports import all_of
-from transports_in_memory import SLOTS
-
-from rt.shm import Ring
+from transports.table import all_of
 
 OURS = "rt.shm.Ring"
 MESSAGES = {"chunk": ((50, 24), "f4"), "frames": ((3, 3, 240, 320), "u1")}
@@ -76,7 +76,7 @@ def test_how_long_a_message_is_under_way(benchmark, name: str, size: str, long: 
 
     def measure() -> None:
         with all_of(*MESSAGES[size], name) as transports, ExitStack() as stack:
-            stack.enter_context(on_cores(beside()))
+            stack.enter_context(on_cores(other_cores()))
             senders = {k: stack.enter_context(t.sending()) for k, t in transports.items()}
             reader = stack.enter_context(process(time_messages, transports))
             routes: dict[str, Callable[[int], Iterable[int]]] = {
@@ -101,7 +101,7 @@ def test_a_read_costs_the_same_beside_other_readers(benchmark, name: str, long: 
 
     def measure() -> None:
         with ExitStack() as stack:
-            stack.enter_context(on_cores(beside()))
+            stack.enter_context(on_cores(other_cores()))
             stack.callback(Ring.unlink, name)
             ring = Ring.create(name, np.dtype([("data", dtype, shape)]))
             stack.callback(ring.close)

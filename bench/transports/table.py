@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from transport import Message, Transport
-from transports_by_message import PicklingPipe, Pipe, Queue, ZeroMQ
-from transports_in_memory import Iceoryx2, LockedMemory, OurRing
+from transports.by_message import PicklingPipe, Pipe, Queue, ZeroMQ
+from transports.in_memory import Iceoryx2, LockedMemory, OurRing
+from transports.protocol import Message, Transport
 
 TRANSPORTS: dict[str, Callable[[Message], Transport]] = {
     "rt.shm.Ring": OurRing,

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from multiprocessing.synchronize import RLock, Semaphore
 
 import numpy as np
-from hooks import Hooks
+
+from put_back.hooks import Hooks
 
 
 @contextmanager

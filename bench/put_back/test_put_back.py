@@ -19,15 +19,15 @@ import pytest
 from fed_loop import create
 from load import busy
 from proof import keep, report
-from put_back_process import Run
-from variants import VARIANTS
 
+from put_back.process import Run
+from put_back.variants import VARIANTS
 from rt.cores import divide
 from rt.testing import TWO_ARMS, config
 
 AS_IT_IS = "as it is"
 BRIEFLY = (AS_IT_IS, "Python thread", "shared lock", "no SCHED_FIFO")
-PROCESS = Path(__file__).parent / "put_back_process.py"
+BENCH = Path(__file__).parents[1]
 BOTH = ("wake", "work")
 PERCENTILES = (50, 99, 99.9, 100)
 
@@ -52,7 +52,8 @@ def session() -> Iterator[str]:
 def run(session: str, variant: str, seconds: int) -> Run:
     """The loop with this put back, in a process of its own."""
     ended = subprocess.run(
-        [sys.executable, str(PROCESS), session, variant, str(seconds)],
+        [sys.executable, "-m", "put_back.process", session, variant, str(seconds)],
+        cwd=BENCH,
         stdout=subprocess.PIPE,
         check=True,
         timeout=60,

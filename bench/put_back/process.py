@@ -1,6 +1,6 @@
 """The control loop at 1 kHz with one thing put back, in a process of its own.
 
-`python bench/put_back_process.py SESSION VARIANT SECONDS` prints `Run` as JSON.
+In bench/, `python -m put_back.process SESSION VARIANT SECONDS` prints `Run` as JSON.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 import msgspec
 import numpy as np
 from fed_loop import CHUNK_EVERY, FedLoop
-from hooks import Hooks
-from variants import VARIANTS
 
+from put_back.hooks import Hooks
+from put_back.variants import VARIANTS
 from rt import clock
 from rt.control import realtime
 from rt.control.ticker import Tick, Ticker

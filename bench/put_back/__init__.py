@@ -1,0 +1,1 @@
+"""What control leaves out, put back into its loop: what each would cost."""
