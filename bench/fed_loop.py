@@ -9,37 +9,33 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-import numpy as np
+from feed import CHUNK_EVERY, Feed
 
 from rt import clock
 from rt.config import Config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Tick
 from rt.records import Hold, Phase
-from rt.robots.sim.robot import SimRobot, rings
-from rt.session import Session, ring_table
-
-CHUNK_EVERY = 25  # ticks
-
-
-def create(config: Config) -> Session:
-    """The rings of `config`'s session, for a FedLoop here or in another process."""
-    session = Session(config.run.session)
-    session.create(ring_table(config) | rings(config))
-    session.publish_config(config)
-    return session
+from rt.robots.sim.robot import SimRobot
+from rt.session import Session
 
 
 @contextmanager
-def as_control() -> Iterator[None]:
-    """Within, this process runs as control does, if it may: no collector, and SCHED_FIFO."""
+def as_control() -> Iterator[str]:
+    """Within, this thread runs as control does: no collector, and SCHED_FIFO if it may; tells.
+
+    Not with RESET_ON_FORK, as control has it: only root could take that back.
+    """
     gc.disable()
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(45))
+    how = "SCHED_FIFO"
     try:
-        yield
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(45))
+    except PermissionError:
+        how = "without SCHED_FIFO"
+    try:
+        yield how
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         gc.enable()
@@ -57,10 +53,7 @@ class FedLoop:
             commands=session.reader("command"),
         )
         self.k = 0  # the next tick of `tick_now`
-        self._states, self._chunks = session.writer("sim.state"), session.writer("chunk")
-        self._state, self._chunk = self._states.buffer(), self._chunks.buffer()
-        self._state["position"] = np.nan_to_num(config.initial_rad, nan=0.1)
-        self._chunk["actions"] = self._state["position"]
+        self._feed = Feed(config, session)
         while not self.executing:
             self.measure()
             self.infer()
@@ -74,14 +67,11 @@ class FedLoop:
 
     def measure(self) -> None:
         """A new state from the robot."""
-        self._state["t_capture"] = clock.now_ns()
-        self._states.write(self._state)
+        self._feed.measure()
 
     def infer(self) -> None:
         """A new chunk from inference, observed three ticks ago."""
-        self._chunk["first_tick"] = self._chunk["obs_tick"] = max(self.k - 3, 0)
-        self._chunk["episode"] = self.loop.episode.number
-        self._chunks.write(self._chunk)
+        self._feed.infer(max(self.k - 3, 0), self.loop.episode.number)
 
     def tick_now(self) -> int:
         """One tick, due now; returns how long it took, ns."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from feed import Feed
 from numpy.typing import NDArray
 
 from rt import clock
@@ -25,13 +26,10 @@ PATIENCE_S = 30.0
 
 
 class Stand:
-    """Stands in for inference and for the robot, which stays at its initial pose."""
+    """Feeds control, and sees what it does."""
 
     def __init__(self, config: Config, session: Session) -> None:
-        self._states, self._chunks = session.writer("sim.state"), session.writer("chunk")
-        self._state, self._chunk = self._states.buffer(), self._chunks.buffer()
-        self._state["position"] = np.nan_to_num(config.initial_rad, nan=0.1)
-        self._chunk["actions"] = self._state["position"]
+        self._feed = Feed(config, session)
         self._newest = session.reader("tick")
         self.tick = self._newest.buffer()
         self.statistics = TickStatistics(session.reader("tick"))
@@ -40,17 +38,15 @@ class Stand:
 
     def measure(self) -> None:
         """The robot is where it was, now."""
-        self._state["t_capture"] = clock.now_ns()
-        self._states.write(self._state)
+        self._feed.measure()
         self._newest.read_latest(self.tick)
 
     def publish(self) -> tuple[int, int, int]:
         """A chunk that began with the newest tick; its index, and the times before and after."""
         self.measure()
-        self._chunk["first_tick"] = self._chunk["obs_tick"] = self.tick["tick"]
-        self._chunk["episode"] = self.tick["episode"]
+        tick, episode = int(self.tick["tick"]), int(self.tick["episode"])
         before = clock.now_ns()
-        index = self._chunks.write(self._chunk)
+        index = self._feed.infer(tick, episode)
         return index, before, clock.now_ns()
 
     def drain(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from budgets import judge
+from feed import session_for
 from proof import keep, report
 from waking import control_core, our_loop
 
@@ -27,8 +28,7 @@ from rt.config.load import load_config
 from rt.cores import divide
 from rt.launcher.options import parse
 from rt.records import STATUS, camera_child, text
-from rt.robots.sim.robot import rings
-from rt.session import Session, ring_table
+from rt.session import Session
 
 FPS, WIDTH, HEIGHT, FRAMES = 30, 640, 480, 60
 CAMERAS = ("head", "left", "right")
@@ -118,14 +118,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     config = load_config(parse(["--robot", "igris_b", *settings])).config
     robot = msgspec.structs.replace(config.robot, cameras=dict.fromkeys(CAMERAS, camera))
     config = msgspec.structs.replace(config, robot=robot)
-    session = Session(f"cameras{os.getpid()}")
     statuses = {f"status.{camera_child(name)}": (STATUS, 4) for name in CAMERAS}
-    session.create(ring_table(config) | rings(config) | statuses)
-    session.publish_config(config)
-    try:
+    with session_for("cameras", config, **statuses) as session:
         yield session
-    finally:
-        session.clean()
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,16 @@ tick at the same pace with the simulator's rings, by turns.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import pytest
 from budgets import judge
+from fed_loop import as_control
+from feed import CHUNK_EVERY, Feed, session_for
 from playing import Fake
 from proof import keep, report
 
@@ -28,9 +28,9 @@ from rt.launcher.options import parse
 from rt.records import Hold
 from rt.robots.dds import DdsBus
 from rt.robots.robot import Robot
-from rt.robots.sim.robot import SimRobot, rings
+from rt.robots.sim.robot import SimRobot
 from rt.robots.topics.robot import TopicRobot
-from rt.session import Session, ring_table
+from rt.session import Session
 
 STATE_HZ = 300
 
@@ -52,12 +52,8 @@ def config() -> Iterator[Config]:
 
 @pytest.fixture
 def session(config: Config) -> Iterator[Session]:
-    session = Session(f"benchdds{os.getpid()}")
-    session.create(ring_table(config) | rings(config))
-    try:
+    with session_for("dds", config) as session:
         yield session
-    finally:
-        session.clean()
 
 
 @pytest.fixture
@@ -70,66 +66,42 @@ def dds(config: Config) -> Iterator[Robot]:
         robot.shutdown()
 
 
-@contextmanager
-def real_time() -> Iterator[str]:
-    """This thread alone under SCHED_FIFO, as control is: DDS's own threads began before."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(45))
-    except PermissionError:
-        yield "without SCHED_FIFO"
-        return
-    try:
-        yield "SCHED_FIFO"
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
 class Side:
     """A control loop that stays at the initial pose, fed with chunks that say so."""
 
-    def __init__(self, config: Config, session: Session, robot: Robot, chunks: str) -> None:
-        self.period_ns = config.period_ns
-        self._writer = session.writer(chunks)
-        self._chunk = self._writer.buffer()
-        self._pose = np.nan_to_num(config.initial_rad, nan=0.1)
+    def __init__(self, config: Config, session: Session, robot: Robot) -> None:
+        self._period_ns = config.period_ns
+        self._feed = Feed(config, session)
         self._loop = ControlLoop(
             config,
             robot,
             ticks=session.writer("tick"),
-            chunks=session.reader(chunks),
+            chunks=session.reader("chunk"),
             commands=session.reader("command"),
         )
         self._first = 0  # ticks go on over the rounds
 
-    def run(
-        self,
-        seconds: float,
-        before: Callable[[], None] = lambda: None,
-        age: Callable[[], int] = lambda: 0,
-    ) -> Figures:
-        """Tick in real time; `before` and `age` are called at each tick, untimed."""
-        ticker, ages, took = Ticker(self.period_ns), [], []
-        for _ in range(round(seconds * 1e9 / self.period_ns)):
+    def run(self, seconds: float, age: Callable[[], int] = lambda: 0) -> Figures:
+        """Tick in real time; it is fed, and `age` is called, at each tick, untimed."""
+        ticker, ages, took = Ticker(self._period_ns), [], []
+        for _ in range(round(seconds * 1e9 / self._period_ns)):
             tick = ticker.wait()
             assert tick is not None
-            before()
+            self._feed.measure()  # which a robot over DDS does by itself: both do the same here
             k = self._first + tick.k
             start = clock.now_ns()
             self._loop.tick(tick._replace(k=k, t_wake=start), skipped=ticker.skipped)
             took.append(clock.now_ns() - start)
             ages.append(age() - took[-1])
-            if k % 25 == 0:
-                self._chunk["actions"] = self._pose
-                self._chunk["first_tick"] = self._chunk["obs_tick"] = k
-                self._chunk["episode"] = self._loop.episode.number
-                self._writer.write(self._chunk)
+            if k % CHUNK_EVERY == 0:
+                self._feed.infer(k, self._loop.episode.number)
         self._first = k + 1
         return Figures(np.array(ages) / 1e6, np.array(took) / 1e3)
 
-    def settle(self, before: Callable[[], None] = lambda: None) -> None:
+    def settle(self) -> None:
         """Tick until it executes."""
         for _ in range(20):
-            self.run(1.0, before)
+            self.run(1.0)
             if int(self._loop.record["hold"]) == Hold.NONE and self._loop.swap.index >= 0:
                 return
         raise AssertionError(f"holds: {Hold(int(self._loop.record['hold'])).name}")
@@ -150,11 +122,11 @@ def test_state_age(  # type: ignore[no-untyped-def]
     def age() -> int:
         return time.time_ns() - dds._readings[0]._stamp  # type: ignore[attr-defined]
 
-    side = Side(at(config, ticks_per_row), session, dds, "chunk")
+    side = Side(at(config, ticks_per_row), session, dds)
     side.settle()
-    with real_time() as how:
+    with as_control() as how:  # this thread alone: DDS's own began before
         seconds = 20.0 if long else 2.5
-        figures = benchmark.pedantic(side.run, (seconds, lambda: None, age), rounds=1)
+        figures = benchmark.pedantic(side.run, (seconds, age), rounds=1)
     p50, p99 = np.percentile(figures.age_ms, [50, 99])
     tick_us = float(np.median(figures.took_us))
     kept = {"p50_ms": p50, "p99_ms": p99, "ticks": len(figures.age_ms), "tick_us": tick_us}
@@ -173,28 +145,16 @@ def test_tick(  # type: ignore[no-untyped-def]
     """Read two topics, run the loop, publish two commands, at 200 Hz."""
     config = at(config, 10)
     count, seconds = (15, 2.0) if long else (6, 0.75)  # of each side, by turns
-    states = session.writer("sim.state")
-    state = states.buffer()
-    state["position"] = np.nan_to_num(config.initial_rad, nan=0.1)
-
-    def measure_simulated() -> None:
-        state["t_capture"] = clock.now_ns()
-        states.write(state)
-
-    over_dds = Side(config, session, dds, "chunk")
+    over_dds = Side(config, session, dds)
     over_dds.settle()
-    peer_session = Session(f"{session.name}peer")
-    peer_session.create(ring_table(config))
-    try:
-        simulated = Side(config, peer_session, SimRobot(config, session), "chunk")
-        simulated.settle(measure_simulated)
-        with real_time() as how:
+    with session_for("ddspeer", config) as rings:
+        simulated = Side(config, rings, SimRobot(config, rings))
+        simulated.settle()
+        with as_control() as how:
             rounds = [
-                (over_dds.run(seconds).took_us, simulated.run(seconds, measure_simulated).took_us)
+                (over_dds.run(seconds).took_us, simulated.run(seconds).took_us)
                 for _ in range(count)
             ]
-    finally:
-        peer_session.clean()
     benchmark.pedantic(over_dds.run, (0.5,), rounds=1)
 
     ratios = {

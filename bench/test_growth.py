@@ -6,12 +6,12 @@ All sizes by turns, so that what a busy machine adds, it adds to all.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from fed_loop import FedLoop, as_control, create
+from fed_loop import FedLoop, as_control
+from feed import session_for
 from proof import keep, report
 
 from rt import clock
@@ -85,13 +85,9 @@ def sized(*, joints: int = 24, rows: int = 50, cameras: int = 0) -> Iterator[Siz
         ticks_per_row=50,  # so that the shortest chunk outlasts a round
         camera_names=tuple(f"camera{i}" for i in range(cameras)),
         mono_image_resize=IMAGE,
-        session=f"growth{os.getpid()}-{next(_count)}",
     )
-    session = create(chosen)
-    try:
+    with session_for(f"growth{next(_count)}", chosen) as session:
         yield Sized(session, FedLoop(chosen, session), Observer(chosen, session), cameras)
-    finally:
-        session.clean()
 
 
 def by_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, list[float]]:

@@ -7,7 +7,6 @@ publishes chunks at random moments, unsynchronised with control. At 20 Hz: a who
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from feed import session_for
 from proof import keep, report
 from publishing import play
 from swaps import find_swaps
@@ -25,7 +25,6 @@ from rt.config.load import load_config
 from rt.cores import divide
 from rt.launcher.options import parse
 from rt.records import STATUS, Hold
-from rt.robots.sim.robot import rings
 from rt.session import Session, ring_table
 
 MEAN_GAP_S = 0.005
@@ -44,15 +43,10 @@ def config() -> Config:
 
 @pytest.fixture
 def session(config: Config) -> Iterator[Session]:
-    session = Session(f"swap{os.getpid()}")
-    table = ring_table(config) | rings(config) | {"status.control": (STATUS, 4)}
-    table["tick"] = (table["tick"][0], TICKS)
-    session.create(table)
-    session.publish_config(config)
-    try:
+    dtype, _ = ring_table(config)["tick"]
+    others = {"tick": (dtype, TICKS), "status.control": (STATUS, 4)}
+    with session_for("swap", config, **others) as session:
         yield session
-    finally:
-        session.clean()
 
 
 def test_no_chunk_is_used_later_than_by_the_first_tick_after_it(  # type: ignore[no-untyped-def]

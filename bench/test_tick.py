@@ -6,14 +6,14 @@ multiprocessing.Pipe and receive it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 
 import numpy as np
 import pytest
 from budgets import judge
-from fed_loop import FedLoop, as_control, create
+from fed_loop import FedLoop, as_control
+from feed import session_for
 from proof import report
 
 from rt import clock
@@ -24,12 +24,9 @@ ROUNDS, TICKS = 15, 1000
 
 @pytest.fixture
 def fed() -> Iterator[FedLoop]:
-    chosen = config(TWO_ARMS, action_chunk_size=50, session=f"tick{os.getpid()}")
-    session = create(chosen)
-    try:
+    chosen = config(TWO_ARMS, action_chunk_size=50)
+    with session_for("tick", chosen) as session:
         yield FedLoop(chosen, session)
-    finally:
-        session.clean()
 
 
 def pipe_of(payload: bytes) -> Callable[[int], list[int]]:

@@ -18,13 +18,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from fed_loop import create
+from feed import session_for
 from numpy.typing import NDArray
 
 from rt.config.load import load_config
 from rt.cores import divide
 from rt.launcher.options import parse
-from rt.session import Lock
 
 PRIORITY, ABOVE = 45, 80  # of both by turns; of a cyclictest beside the loop
 HISTOGRAM_US = 100_000  # cyclictest's; what is later counts as its maximum
@@ -53,14 +52,9 @@ def session_at(rate_hz: int) -> Iterator[str]:
     ticks_per_row = max(1, rate_hz // 20) if rate_hz % 20 == 0 else 1
     values = {"HZ": rate_hz / ticks_per_row, "ticks_per_row": ticks_per_row, "episode_ticks": 0}
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    named = ["--robot", "igris_b", "--session", f"wake{rate_hz}-{os.getpid()}"]
-    config = load_config(parse(named + settings)).config
-    with Lock(config.run.session, "supervisor"):  # so that nobody cleans it up as a dead session
-        session = create(config)
-        try:
-            yield session.name
-        finally:
-            session.clean()
+    config = load_config(parse(["--robot", "igris_b", *settings])).config
+    with session_for(f"wake{rate_hz}", config) as session:
+        yield session.name
 
 
 def our_loop(

@@ -9,7 +9,8 @@ import sys
 
 import msgspec
 import numpy as np
-from fed_loop import CHUNK_EVERY, FedLoop
+from fed_loop import FedLoop
+from feed import CHUNK_EVERY
 
 from put_back.hooks import Hooks
 from put_back.variants import VARIANTS

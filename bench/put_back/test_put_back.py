@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from fed_loop import create
+from feed import session_for
 from load import busy
 from proof import keep, report
 
@@ -36,17 +36,9 @@ PERCENTILES = (50, 99, 99.9, 100)
 def session() -> Iterator[str]:
     if divide("last").control is None:
         pytest.skip("needs two cores: one for control, one for what is beside it")
-    chosen = config(
-        TWO_ARMS,
-        action_chunk_size=50,
-        ticks_per_row=50,  # 1 kHz
-        session=f"putback{os.getpid()}",
-    )
-    made = create(chosen)
-    try:
+    chosen = config(TWO_ARMS, action_chunk_size=50, ticks_per_row=50)  # 1 kHz
+    with session_for("putback", chosen) as made:
         yield made.name
-    finally:
-        made.clean()
 
 
 def run(session: str, variant: str, seconds: int) -> Run:
