@@ -100,7 +100,8 @@ def _logging(hooks: Hooks, handler: logging.Handler) -> Iterator[None]:
 @contextmanager
 def no_fifo(hooks: Hooks) -> Iterator[None]:
     """The ordinary scheduler."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    # RESET_ON_FORK, which the loop has, only root may take back.
+    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     yield
 
 
