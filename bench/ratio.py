@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proof import report
@@ -26,23 +26,17 @@ class Ratio:
         """The middle one of the pairs."""
         return statistics.median(self.pairs)
 
-    @property
-    def low(self) -> float:
-        """The smallest of the pairs."""
-        return min(self.pairs)
-
-    @property
-    def high(self) -> float:
-        """The largest of the pairs."""
-        return max(self.pairs)
-
-    def report(self, ours: str, peer: str) -> None:
+    def report(self, what: str, ours: str, peer: str) -> None:
         """Have the figures printed at the end of the run."""
         report(
-            ours,
-            f"{self.ours_us:.2f} us; {peer}: {self.peer_us:.2f} us; "
-            f"ratio {self.median:.3f} ({self.low:.3f} to {self.high:.3f})",
+            what,
+            f"{ours} {_time(self.ours_us)}, {peer} {_time(self.peer_us)}; ratio {told(self.pairs)}",
         )
+
+
+def told(ratios: Sequence[float]) -> str:
+    """Their median, and their range."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def ratio(ours: Callable[[], object], peer: Callable[[], object], pairs: int = 7) -> Ratio:
@@ -68,6 +62,10 @@ def cpu_us(call: Callable[[], object], repeats: int) -> float:
     took = time.process_time_ns() - start
     gc.enable()
     return took / repeats / 1e3
+
+
+def _time(us: float) -> str:
+    return f"{us:.2f} us" if us < 1000 else f"{us / 1e3:.2f} ms"
 
 
 def _repeats(call: Callable[[], object]) -> int:

@@ -21,6 +21,7 @@ import pytest
 from budgets import judge
 from feed import session_for
 from proof import keep, report
+from ratio import told
 from waking import control_core, our_loop
 
 from rt.config import CameraConfig
@@ -162,8 +163,8 @@ def test_wake_error_beside_three_cameras(  # type: ignore[no-untyped-def]
     )
     report(
         f"wake error at 1 kHz beside three {WIDTH}x{HEIGHT} MJPG cameras at {FPS} fps",
-        f"p99 {beside:.0f} us; without them {alone:.0f} us; ratio {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}, {count} alternated pairs)",
+        f"p99 {beside:.0f} us; without them {alone:.0f} us; ratio {told(ratios)}, {count} "
+        "alternated pairs",
     )
     report("a camera's process", f"{100 * share:.1f} % of a core, {rate:.1f} frames a second")
     assert rate >= 0.95 * FPS, f"{rate:.1f} frames a second of {FPS}: is the machine busy?"

@@ -18,6 +18,7 @@ from fed_loop import as_control
 from feed import CHUNK_EVERY, Feed, session_for
 from playing import Fake
 from proof import keep, report
+from ratio import told
 
 from rt import clock
 from rt.config import Config
@@ -168,9 +169,8 @@ def test_tick(  # type: ignore[no-untyped-def]
     report(
         f"control tick over DDS, 24 joints, 2 topics in and 2 out, 200 Hz, {how}",
         f"p50 {p50:.0f} us, p99 {p99:.0f} us; over the simulator's rings: p50 {peer_p50:.0f} us, "
-        f"p99 {peer_p99:.0f} us; ratio of the p50s {np.median(ratios[50]):.2f} "
-        f"({min(ratios[50]):.2f} to {max(ratios[50]):.2f}), of the p99s "
-        f"{np.median(ratios[99]):.2f} ({min(ratios[99]):.2f} to {max(ratios[99]):.2f})",
+        f"p99 {peer_p99:.0f} us; ratio of the p50s {told(ratios[50])}, of the p99s "
+        f"{told(ratios[99])}",
     )
     judge("tick.dds.p50", ratios[50])
     judge("tick.dds.p99", ratios[99])

@@ -15,7 +15,7 @@ import torch
 import yaml
 from budgets import judge
 from pi05_shapes import SMALL, Pi05Shaped
-from proof import keep, report
+from proof import keep
 from ratio import ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork
@@ -82,13 +82,9 @@ def test_guidance_costs_one_backward(  # type: ignore[no-untyped-def]
         benchmark.pedantic(guided, rounds=3)
         pairs = 41 if long else 9
         found = {way.__name__: ratio(way, free, pairs=pairs) for way in (guided, identity)}
-    for name, figures in found.items():
-        report(
-            f"denoising, {network.__name__}, {'compiled' if compiled else 'eager'}, n = {STEPS}",
-            f"{name} {figures.ours_us / 1e3:.2f} ms, unguided {figures.peer_us / 1e3:.2f} ms; "
-            f"ratio {figures.median:.2f} ({figures.low:.2f} to {figures.high:.2f})",
-        )
     how = "compiled" if compiled else "eager"
+    for name, figures in found.items():
+        figures.report(f"denoising, {network.__name__}, {how}, n = {STEPS}", name, "unguided")
     keep("denoising", **{f"{network.__name__} {how}": found})
     if compiled:
         for name, figures in found.items():

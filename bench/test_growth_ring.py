@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from proof import keep, report
 from ratio import cpu_us
-from transports.receiving import answer, process, time_reads
+from transports.receiving import answer, process, reading, time_reads
 
 from rt.records import chunk_dtype
 from rt.shm import Ring
@@ -63,12 +63,8 @@ def test_growth_with_the_readers(benchmark, name: str, long: bool) -> None:  # t
                 assert answer(other) == "here"
             for _ in range(25 if long else 7):
                 for size in sizes:
-                    for other in others[: size - 1]:
-                        other.send(1_000_000)
-                    note(costs, size, calls)
-                    for other in others[: size - 1]:
-                        other.send(0)
-                        answer(other)
+                    with reading(others[: size - 1]):
+                        note(costs, size, calls)
 
     benchmark.pedantic(measure, rounds=1)
     conclude("readers", costs)

@@ -16,7 +16,7 @@ import torch
 from budgets import judge
 from pi05_shapes import CAMERAS, PI05, Pi05Shaped
 from proof import keep, report
-from ratio import Ratio, ratio
+from ratio import ratio
 
 from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.denoising import Guide
@@ -75,7 +75,7 @@ def test_a_guided_chunk_beside_an_unguided_one(  # type: ignore[no-untyped-def]
     found = ratio(guided, free, pairs=21)
     parts_ms = {part[:-3]: ns / 1e6 for part, ns in policy.latency.items()}
     parts = ", ".join(f"{part} {ms:.1f} ms" for part, ms in parts_ms.items())
-    tell(f"whole chunk, {WHAT}, n = {steps}", "guided", "unguided", found)
+    found.report(f"whole chunk, {WHAT}, n = {steps}", "guided", "unguided")
     report(f"of which, unguided, {WHAT}, n = {steps}", f"{parts}, {torch.cuda.get_device_name()}")
     keep("pi05", **{f"chunk n={steps}": {"guided": found, "parts_ms": parts_ms}})
     if steps == 5:  # the published ratio is that of n = 5
@@ -112,8 +112,8 @@ def test_guided_denoising_beside_unguided_and_recorded_beside_eager(  # type: ig
         gains = {name: ratio(guided["eager"], guided[name], pairs=11) for name in ways}
     what = f"denoising, {WHAT}, n = {steps}"
     for name in ways:
-        tell(f"{what}, {name}", "guided", "unguided", costs[name])
-        tell(f"{what}, guided", "eager", name, gains[name])
+        costs[name].report(f"{what}, {name}", "guided", "unguided")
+        gains[name].report(f"{what}, guided", "eager", name)
     keep("pi05", **{f"denoise n={steps}": {"costs": costs, "gains": gains}})
     assert gains[best].median > 1
     if steps == 5:
@@ -129,12 +129,3 @@ def observation(network: Any, *, pinned: bool) -> dict[str, Any]:
             frames[...] = given[name]
             given[name] = frames
     return given
-
-
-def tell(what: str, ours: str, peer: str, found: Ratio) -> None:
-    """Have the figures printed at the end of the run."""
-    report(
-        what,
-        f"{ours} {found.ours_us / 1e3:.1f} ms, {peer} {found.peer_us / 1e3:.1f} ms; "
-        f"ratio {found.median:.2f} ({found.low:.2f} to {found.high:.2f})",
-    )

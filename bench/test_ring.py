@@ -72,5 +72,5 @@ def test_a_trip_costs_little_more_than_its_copies(
         trip = trip_through_a_ring(writer, reader, data)
         benchmark(trip)
         found = ratio(trip, two_copies(data, arrays))
-    found.report(f"ring, {what}", f"two np.copyto through {arrays}")
+    found.report(what, "through a ring", f"two np.copyto through {arrays}")
     judge(budget, found.pairs)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from proof import table
 
-from sections.drawing import COLOURS, panels, save
+from sections.drawing import draw_pairs
 from sections.words import ratio
 
 NETWORKS = {
@@ -15,6 +14,7 @@ NETWORKS = {
     "transformer": "transformer of π0.5's proportions, 8 M weights",
 }
 WAYS = ("eager", "compiled")
+KINDS = {"guided": "guided", "identity": "identity Jacobian"}
 
 
 def text(figures: dict[str, Any]) -> str:
@@ -25,12 +25,16 @@ def text(figures: dict[str, Any]) -> str:
         for way in WAYS
         if f"{network} {way}" in figures
     ]
-    _draw(cases)
+    lines = {
+        f"{network}, {way}": {label: case[kind]["pairs"] for kind, label in KINDS.items()}
+        for network, way, case in cases
+    }
+    draw_pairs("denoising", lines, "times unguided")
     rows: list[tuple[object, ...]] = [
         (
             *(NETWORKS[network], way),
             *(f"{case['guided'][f'{side}_us'] / 1e3:.1f} ms" for side in ("peer", "ours")),
-            *(ratio(case[kind]["pairs"]) for kind in ("guided", "identity")),
+            *(ratio(case[kind]["pairs"]) for kind in KINDS),
         )
         for network, way, case in cases
     ]
@@ -57,21 +61,3 @@ do not hide it. The published loop, of π0.5 on a GPU, takes 2.5 times as long g
   layer. The benchmark therefore takes one.
 
 ![Every pair's ratio](benchmarks/denoising.svg)"""
-
-
-def _draw(cases: list[tuple[str, str, Any]]) -> None:
-    figure, (panel,) = panels(1, height=1.0 + 0.45 * len(cases))
-    for place, (_, _, case) in enumerate(cases):
-        for kind, colour in zip(("guided", "identity"), COLOURS, strict=False):
-            ratios = case[kind]["pairs"]
-            label = {"guided": "guided", "identity": "identity Jacobian"}[kind]
-            style = {"color": colour, "alpha": 0.3, "mec": "none"}
-            panel.plot(ratios, [place] * len(ratios), "o", label=None if place else label, **style)
-            panel.plot(statistics.median(ratios), place, "|", color=colour, ms=16, mew=2)
-    panel.axvline(1.0, color="0.8", lw=1, zorder=0)
-    panel.set_yticks(range(len(cases)), [f"{network}, {way}" for network, way, _ in cases])
-    panel.set_ylim(len(cases) - 0.5, -0.5)
-    panel.set_xlim(left=0)
-    panel.set_xlabel("times unguided: each pair (dots), and their median (lines)")
-    panel.legend(frameon=False)
-    save(figure, "denoising")

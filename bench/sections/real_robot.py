@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from proof import table
 
-from sections.drawing import COLOURS, panels, save
+from sections.drawing import draw_pairs
 from sections.words import ratio
 
 AIM_US = 300  # of a tick over DDS, p50
@@ -21,7 +20,7 @@ def text(figures: dict[str, Any]) -> str:
     rows += [_age(figures[key]) for key in ("age_20", "age_200") if key in figures]
     if "cameras" in figures:
         rows += _cameras(figures["cameras"])
-    _draw(figures)
+    draw_pairs("real_robot", _pairs(figures), "ratio")
     head = ("What", "Ours", "Peer, by turns in the same run", "Ratio")
     return f"""## A real robot
 
@@ -80,20 +79,12 @@ def _aim(figures: dict[str, Any]) -> str:
     return f"- {AIM_US} µs was the aim for the tick's p50 over DDS: {verdict} in this run.\n"
 
 
-def _draw(figures: dict[str, Any]) -> None:
+def _pairs(figures: dict[str, Any]) -> dict[str, Any]:
+    """What was measured in pairs, for the plot."""
+    tick, cameras = figures.get("tick", {}), figures.get("cameras", {})
     pairs = {
-        "tick p50,\nDDS / rings": figures.get("tick", {}).get("p50_ratios"),
-        "tick p99,\nDDS / rings": figures.get("tick", {}).get("p99_ratios"),
-        "wake p99, with /\nwithout cameras": figures.get("cameras", {}).get("ratios"),
+        "tick p50,\nDDS / rings": tick.get("p50_ratios"),
+        "tick p99,\nDDS / rings": tick.get("p99_ratios"),
+        "wake p99, with /\nwithout cameras": cameras.get("ratios"),
     }
-    shown = {name: ratios for name, ratios in pairs.items() if ratios}
-    figure, (panel,) = panels(1, height=1.0 + 0.5 * len(shown))
-    for place, (name, ratios) in enumerate(shown.items()):
-        panel.plot(ratios, [place] * len(ratios), "o", color=COLOURS[0], alpha=0.4, mec="none")
-        panel.plot(statistics.median(ratios), place, "|", color="black", ms=16, label=name)
-    panel.axvline(1.0, color="0.8", lw=1, zorder=0)
-    panel.set_yticks(range(len(shown)), list(shown))
-    panel.set_ylim(len(shown) - 0.5, -0.5)
-    panel.set_xlim(left=0)
-    panel.set_xlabel("ratio of each pair (dots), and their median (line)")
-    save(figure, "real_robot")
+    return {name: {"": ratios} for name, ratios in pairs.items() if ratios}

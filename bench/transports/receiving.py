@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -97,6 +97,17 @@ def time_reads(connection: Connection, ring: str, period_s: float, timed: bool) 
             if len(took) < count:
                 connection.recv()
             connection.send(took)
+
+
+@contextmanager
+def reading(readers: Sequence[Connection]) -> Iterator[None]:
+    """Meanwhile each of these, in `time_reads`, reads without end."""
+    for reader in readers:
+        reader.send(1_000_000)
+    yield
+    for reader in readers:
+        reader.send(0)
+        answer(reader)
 
 
 def _next(receive: Receiver) -> Array:

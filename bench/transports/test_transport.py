@@ -28,6 +28,7 @@ from transports.receiving import (
     answer,
     other_cores,
     process,
+    reading,
     time_messages,
     time_reads,
     words,
@@ -114,17 +115,12 @@ def test_a_read_costs_the_same_beside_other_readers(benchmark, name: str, long: 
                 assert answer(one) == "here"
             for _ in range(pairs):
                 for readers, values in p99.items():
-                    busy = others[: readers - 1]
-                    for other in busy:
-                        other.send(1_000_000)
-                    reader.send(reads)
-                    while not reader.poll():
-                        time.sleep(PAUSE_S)
-                        ring.write(buffer)
-                    values.append(float(np.percentile(answer(reader), 99)) / 1e3)
-                    for other in busy:
-                        other.send(0)
-                        answer(other)
+                    with reading(others[: readers - 1]):
+                        reader.send(reads)
+                        while not reader.poll():
+                            time.sleep(PAUSE_S)
+                            ring.write(buffer)
+                        values.append(float(np.percentile(answer(reader), 99)) / 1e3)
 
     benchmark.pedantic(measure, rounds=1)
     medians = {readers: statistics.median(values) for readers, values in p99.items()}
