@@ -5,6 +5,7 @@ from __future__ import annotations
 import page
 import proof
 import pytest
+from waking import control_core
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether this is `make bench` and not the three minutes of `pytest bench`."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def core() -> int:
+    """Control's, for `waking.our_loop`."""
+    return control_core()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""The real control loop and what feeds it: a measurement before each tick, chunks now and then.
+"""The real control loop, fed with a measurement before each tick and with chunks now and then.
 
 The loop, the rings and the simulator's driver are the real ones; only the simulator and inference
 are played, by the loop's own process between two ticks.

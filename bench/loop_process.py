@@ -1,83 +1,106 @@
-"""A real-time control loop in a process of its own, fed with measurements and chunks.
+"""The real control loop in real time, in a process of its own: as it is, or with a variant.
 
-`python bench/loop_process.py SESSION CORE PRIORITY SPIN_US RELATIVE SECONDS` prints, as JSON, the
-number, due time and wake time of every tick, the epoch and the period (ns), overruns, holds, the
-share of a core that the loop used, and what the kernel granted.
+`python bench/loop_process.py SESSION VARIANT CORE PRIORITY SPIN_US SECONDS` prints `Run` as JSON.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 import msgspec
 import numpy as np
 from fed_loop import FedLoop
+from feed import CHUNK_EVERY
+from numpy.typing import NDArray
+from put_back.hooks import Hooks
+from put_back.variants import CARELESS, VARIANTS
 
 from rt import clock
 from rt.config import Realtime
 from rt.control import realtime
-from rt.control.ticker import Tick, Ticker
+from rt.control.ticker import Ticker
+from rt.cores import divide
 from rt.session import Session
 
 
-class Relative:
-    """The negative control: a period's sleep after each tick, instead of until the next is due."""
+class Run(msgspec.Struct):
+    """What one run showed."""
 
-    def __init__(self, period_ns: int) -> None:
-        self.period_ns = period_ns
-        self.epoch_ns = clock.now_ns() + period_ns
-        self.skipped = 0
-        self._next = 0
+    ticks: list[tuple[int, int, int, int]]  # its number; when it was due, awake and done, ns
+    epoch_ns: int
+    period_ns: int
+    cpu: float  # the share of a core that it used
+    refused: dict[str, str]  # what the kernel did not grant, and why
 
-    def wait(self) -> Tick:
-        time.sleep(self.period_ns / 1e9)
-        k = self._next
-        self._next += 1
-        return Tick(k, self.epoch_ns + k * self.period_ns, clock.now_ns())
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """(4, n) of `ticks`."""
+        return np.array(self.ticks, np.int64).T
+
+    @property
+    def wake_ns(self) -> NDArray[np.int64]:
+        """How late the loop woke for each tick."""
+        _, due, awake, _ = self.times
+        late: NDArray[np.int64] = awake - due
+        return late
+
+    @property
+    def work_ns(self) -> NDArray[np.int64]:
+        """How long each took after that."""
+        _, _, awake, done = self.times
+        took: NDArray[np.int64] = done - awake
+        return took
+
+    @property
+    def due(self) -> int:
+        """How many ticks were due from the first to the last of these."""
+        return round((self.ticks[-1][1] - self.ticks[0][1]) / self.period_ns) + 1
+
+    @property
+    def lost(self) -> int:
+        """How many of them did not happen."""
+        return self.due - len(self.ticks)
+
+
+def drive(fed: FedLoop, hooks: Hooks, seconds: float) -> NDArray[np.int64]:
+    """Run it for so long: the (n, 4) `ticks` of a `Run`."""
+    first, n = fed.k, 0
+    times = np.zeros((round(2e9 * seconds / hooks.ticker.period_ns), 4), np.int64)
+    end = clock.now_ns() + round(1e9 * seconds)
+    fed.measure()
+    while (tick := hooks.wait()) and tick.t_due < end:
+        hooks.before()
+        fed.loop.tick(tick._replace(k=first + tick.k), skipped=hooks.ticker.skipped)
+        hooks.after()
+        times[n] = (*tick, clock.now_ns())
+        n += 1
+        fed.k = first + tick.k + 1  # the simulator's and inference's part: a few us
+        fed.measure()
+        if n % CHUNK_EVERY == 0:
+            fed.infer()
+    return times[:n]
 
 
 def main() -> None:
-    name, *numbers = sys.argv[1:]
-    core, priority, spin_us, relative = map(int, numbers[:4])
+    name, variant, *numbers = sys.argv[1:]
+    core, priority, spin_us = map(int, numbers[:3])
     session = Session(name)
     config = session.config()
+    others = divide("last").others
     fed = FedLoop(config, session)
-    before, held = fed.k, int(fed.loop.record["holds"])
-    chunk_every = max(1, round(config.control_hz / 2))
     grants = realtime.enter(Realtime(priority=priority, cpu=core), core, require=False)
-    ticks = np.zeros((round(float(numbers[4]) * config.control_hz), 3), np.int64)
-    overruns = 0
-    ticker: Ticker | Relative = Ticker(config.period_ns, spin_ns=spin_us * 1000)
-    if relative:
-        ticker = Relative(config.period_ns)
-    began, used = time.monotonic_ns(), time.process_time_ns()
-    for i in range(len(ticks)):
-        tick = ticker.wait()
-        assert tick is not None
-        ticks[i] = tick
-        overruns += ticker.skipped
-        fed.k = before + tick.k  # the simulator's and inference's part: a few us
-        fed.measure()
-        if i % chunk_every == 0:
-            fed.infer()
-        fed.loop.tick(tick._replace(k=fed.k), skipped=ticker.skipped)
-    share = (time.process_time_ns() - used) / (time.monotonic_ns() - began)
-    print(
-        json.dumps(
-            {
-                "ticks": ticks.tolist(),
-                "epoch": ticker.epoch_ns,
-                "period": config.period_ns,
-                "overruns": overruns,
-                "holds": int(fed.loop.record["holds"]) - held,
-                "cpu": share,
-                "fifo": next(g.ok for g in grants if g.name == "scheduler"),
-                "grants": msgspec.to_builtins(grants),
-            }
-        )
-    )
+    ticker = Ticker(config.period_ns, spin_ns=spin_us * 1000)
+    hooks = Hooks(ticker, others, ticker.wait)
+    with (VARIANTS | CARELESS)[variant](hooks):
+        while ticker.wait() and ticker.skipped:
+            pass  # the ticks that setting it up took are no concern of the loop's
+        began, used = time.monotonic_ns(), time.process_time_ns()
+        times = drive(fed, hooks, float(numbers[3]))
+        cpu = (time.process_time_ns() - used) / (time.monotonic_ns() - began)
+    refused = {g.name: f"{g.granted} ({g.remedy})" for g in grants if not g.ok}
+    run = Run(times.tolist(), ticker.epoch_ns, ticker.period_ns, cpu, refused)
+    sys.stdout.buffer.write(msgspec.json.encode(run))
 
 
 if __name__ == "__main__":

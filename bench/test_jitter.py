@@ -16,20 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from budgets import judge
+from cyclictest import ABOVE, Cyclictest, cyclictest, needs_cyclictest, percentiles
 from load import busy
+from loop_process import Run
 from numpy.typing import NDArray
 from proof import keep, report
 from test_cameras import Filming, filming, session
-from waking import (
-    ABOVE,
-    Cyclictest,
-    control_core,
-    cyclictest,
-    our_loop,
-    percentiles,
-    session_at,
-    wake_ns,
-)
+from waking import our_loop, session_at
 
 from rt.cores import divide
 from rt.follow import launched
@@ -43,8 +36,9 @@ SHOWN_HZ, BLOCK = 1000, 20  # in the plots: the rate; ticks to a point over time
 
 
 @pytest.fixture(scope="module")
-def core() -> int:
-    return control_core()
+def core(core: int) -> int:
+    needs_cyclictest()
+    return core
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +58,13 @@ class Rate:
     """What the pairs of one rate showed."""
 
     def __init__(self) -> None:
-        self.runs: list[dict[str, Any]] = []
+        self.runs: list[Run] = []
         self.late_us: tuple[list[NDArray[np.int64]], ...] = ([], [])  # ours, cyclictest's; by pair
 
     def add_pair(self, session: str, core: int, rate_hz: int) -> None:
         self.runs.append(our_loop(session, core, seconds=SECONDS))
         ours, theirs = self.late_us
-        ours.append(wake_ns(self.runs[-1]) // 1000)  # rounded as cyclictest does
+        ours.append(self.runs[-1].wake_ns // 1000)  # rounded as cyclictest does
         theirs.append(cyclictest(core, seconds=SECONDS, period_us=1_000_000 // rate_hz))
 
     def figures(self) -> dict[str, Any]:
@@ -82,9 +76,9 @@ class Rate:
             "ours": ours,
             "theirs": theirs,
             "ratio": [float(f(ratios)) for f in (np.median, np.min, np.max)],
-            "lost": (lost := sum(run["overruns"] for run in self.runs)),
-            "due": lost + sum(len(run["ticks"]) for run in self.runs),
-            "cpu": statistics.median(run["cpu"] for run in self.runs),
+            "lost": sum(run.lost for run in self.runs),
+            "due": sum(run.due for run in self.runs),
+            "cpu": statistics.median(run.cpu for run in self.runs),
         }
 
 
@@ -187,7 +181,7 @@ def test_wake_error_beside_cyclictest(  # type: ignore[no-untyped-def]
     pairs = []
 
     def one_pair() -> None:
-        ours = percentiles(wake_ns(our_loop(sessions[1000], core, seconds=seconds)) // 1000)
+        ours = percentiles(our_loop(sessions[1000], core, seconds=seconds).wake_ns // 1000)
         pairs.append((ours, percentiles(cyclictest(core, seconds=seconds, period_us=1000))))
 
     benchmark.pedantic(one_pair, rounds=11 if long else 7)
@@ -207,10 +201,10 @@ def test_periods_pass_openpilots_acceptance(  # type: ignore[no-untyped-def]
 ) -> None:
     """What openpilot asks of its processes: a mean period within 3 % of the nominal, and a
     standard deviation of at most 35 % of it (selfdrive/test/test_onroad.py)."""
-    runs = []
-    seconds = SECONDS if long else 3.0
-    benchmark.pedantic(lambda: runs.append(our_loop(sessions[20], core, seconds=seconds)), rounds=1)
-    periods = np.diff(runs[0]["ticks"][:, 2]) / runs[0]["period"]
+    how = {"seconds": SECONDS if long else 3.0}
+    run = benchmark.pedantic(our_loop, (sessions[20], core), how, rounds=1)
+    _, _, awake, _ = run.times
+    periods = np.diff(awake) / run.period_ns
     mean, spread = float(periods.mean()), float(periods.std())
     keep("jitter", acceptance={"periods": len(periods), "mean": mean, "std": spread})
     report(

@@ -8,63 +8,50 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from feed import session_for
 from load import busy
+from loop_process import Run
 from proof import keep, report
+from waking import our_loop
 
-from put_back.process import Run
-from put_back.variants import VARIANTS
+from put_back.variants import AS_IT_IS, VARIANTS
 from rt.cores import divide
 from rt.testing import TWO_ARMS, config
 
-AS_IT_IS = "as it is"
 BRIEFLY = (AS_IT_IS, "Python thread", "shared lock", "no SCHED_FIFO")
-BENCH = Path(__file__).parents[1]
-BOTH = ("wake", "work")
 PERCENTILES = (50, 99, 99.9, 100)
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[str]:
-    if divide("last").control is None:
-        pytest.skip("needs two cores: one for control, one for what is beside it")
     chosen = config(TWO_ARMS, action_chunk_size=50, ticks_per_row=50)  # 1 kHz
     with session_for("putback", chosen) as made:
         yield made.name
 
 
-def run(session: str, variant: str, seconds: int) -> Run:
-    """The loop with this put back, in a process of its own."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "put_back.process", session, variant, str(seconds)],
-        cwd=BENCH,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=60,
-    )
-    found = msgspec.json.decode(ended.stdout, type=Run)
+def run(session: str, core: int, variant: str, seconds: int) -> Run:
+    """The loop with this put back."""
+    found = our_loop(session, core, seconds=seconds, variant=variant)
     if found.refused:
-        pytest.skip("not granted: " + "; ".join(found.refused))
+        pytest.skip(f"not granted: {found.refused}")
     return found
 
 
 def figures(runs: list[Run], beside: list[Run]) -> dict[str, object]:
     """Of all runs of a variant, and its ratios to the loop as it is of the same rounds."""
-    wake, work = (np.concatenate([getattr(r, side) for r in runs]) / 1e3 for side in BOTH)
+    wake = np.concatenate([r.wake_ns for r in runs]) / 1e3
+    work = np.concatenate([r.work_ns for r in runs]) / 1e3
+    minutes = sum(r.due * r.period_ns for r in runs) / 60e9
     ratios = [late_p99(r) / late_p99(b) for r, b in zip(runs, beside, strict=True)]
     return {
         "wake_us": np.percentile(wake, PERCENTILES).round(1),
         "work_us": np.percentile(work, PERCENTILES).round(1),
         "late_us": np.percentile(wake + work, PERCENTILES).round(1),
-        "lost_per_minute": round(sum(r.lost for r in runs) / sum(r.seconds for r in runs) * 60, 1),
+        "lost_per_minute": round(sum(r.lost for r in runs) / minutes, 1),
         "ratio": statistics.median(ratios),
         "ratios": [min(ratios), max(ratios)],
         "ticks": len(wake),
@@ -73,10 +60,10 @@ def figures(runs: list[Run], beside: list[Run]) -> dict[str, object]:
 
 def late_p99(run: Run) -> float:
     """From when a tick was due until it was done, ns."""
-    return float(np.percentile(np.add(run.wake, run.work), 99))
+    return float(np.percentile(run.wake_ns + run.work_ns, 99))
 
 
-def test_what_was_left_out(session: str, long: bool, benchmark) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_left_out(core: int, session: str, long: bool, benchmark) -> None:  # type: ignore[no-untyped-def]
     names = tuple(VARIANTS) if long else BRIEFLY
     rounds, seconds = (4, 4) if long else (1, 1)
     runs: dict[str, list[Run]] = {name: [] for name in names}
@@ -84,7 +71,7 @@ def test_what_was_left_out(session: str, long: bool, benchmark) -> None:  # type
 
     def one_round() -> None:
         for name in turn:
-            runs[name].append(run(session, name, seconds))
+            runs[name].append(run(session, core, name, seconds))
         turn.append(turn.pop(0))  # nobody always comes after the same
 
     cores = divide("last")

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
@@ -114,8 +115,9 @@ def unlocked_memory(hooks: Hooks) -> Iterator[None]:
 
 
 @contextmanager
-def relative_sleep(hooks: Hooks) -> Iterator[None]:
-    """`time.sleep` of what is left of the period: a tick is due one period after the last woke."""
+def relative_sleep(hooks: Hooks, *, whole: bool = False) -> Iterator[None]:
+    """`time.sleep` of what is left of the period, or of a whole one: a tick is due one period after
+    the last woke."""
     ticker, tick = hooks.ticker, hooks.wait()
     assert tick is not None
     k, woke = tick.k, tick.t_wake
@@ -123,7 +125,8 @@ def relative_sleep(hooks: Hooks) -> Iterator[None]:
     def wait() -> Tick:
         nonlocal k, woke
         due = woke + ticker.period_ns
-        time.sleep(max(0, due - clock.now_ns()) / 1e9)
+        left = ticker.period_ns if whole else max(0, due - clock.now_ns())
+        time.sleep(left / 1e9)
         k, woke = k + 1, clock.now_ns()
         return Tick(k, due, woke)
 
@@ -131,8 +134,9 @@ def relative_sleep(hooks: Hooks) -> Iterator[None]:
     yield
 
 
+AS_IT_IS = "as it is"
 VARIANTS: dict[str, Variant] = {
-    "as it is": as_it_is,
+    AS_IT_IS: as_it_is,
     "messages": messages,
     "collector": collector,
     "log to a file": log_file,
@@ -144,3 +148,5 @@ VARIANTS: dict[str, Variant] = {
     "memory not locked": unlocked_memory,
     "relative sleep": relative_sleep,
 }
+# The negative control of what does not drift: nobody careful would have it.
+CARELESS: dict[str, Variant] = {"whole sleep": partial(relative_sleep, whole=True)}
