@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from judge import Judge
 from launched import Launched, alive, unique_session, until
 from playing import Fake
-from tape import Tape
+from tick_log import TickLog, executes
 
 from rt.records import Hold, text
 from rt.robots.fake.report import Stream
@@ -52,7 +53,8 @@ class Driven:
     """Use as a context manager: on leaving, nothing of it is left."""
 
     run: Launched
-    tape: Tape
+    ticks: TickLog
+    judge: Judge
 
     def __init__(self, label: str) -> None:
         self.session = unique_session(label)
@@ -74,7 +76,8 @@ class Driven:
         self.statuses = {name: session.reader(f"status.{name}") for name in CHILDREN}
         self.frames = {name: session.reader(name.replace("camera.", "frame.")) for name in CAMERAS}
         self.chunks = session.reader("chunk")
-        self.tape = Tape(session)
+        self.ticks = TickLog(session)
+        self.judge = Judge(self.ticks)
 
     def _made(self) -> bool:
         assert self.run.process.poll() is None, self.run.output
@@ -106,11 +109,11 @@ class Driven:
     @property
     def at_work(self) -> bool:
         """Whether every process lives and does its work, and control executes a chunk."""
-        self.tape.read()
+        self.ticks.look()
         for name in CHILDREN:
             if not self.pid(name) or text(self.status(name)["state"]) not in AT_WORK:
                 return False
-        return self.tape.executes
+        return executes(self.ticks.last)
 
     def until(self, what: str, look: Callable[[], Any]) -> Any:
         """Look until there is something to see, while the session runs."""
@@ -124,7 +127,7 @@ class Driven:
         except AssertionError as error:
             told = {name: self.status(name) for name in CHILDREN}
             states = {name: text(s["state"]) for name, s in told.items() if s is not None}
-            tick = self.tape.statistics.last
+            tick = self.ticks.last
             why = "" if tick is None else f"{Hold(int(tick['hold'])).name}: {text(tick['why'])}"
             raise AssertionError(f"{error}\n{states}\n{why}\n{self.run.output}") from None
 

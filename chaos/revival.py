@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from driven import Driven
 
 from rt import clock
@@ -30,10 +27,10 @@ class Revival:
     def follow(self, victim: int) -> None:
         """Wait for the first chunk of `victim`'s successor."""
         chunk = self._driven.chunks.buffer()
-        ticks: list[Any] = []
+        last = self._driven.ticks.last
 
         def look() -> bool:
-            ticks.append(self._driven.tape.read()["phase"])
+            self._driven.ticks.look()
             status = self._driven.status("inference")
             if int(status["pid"]) == victim:
                 return False
@@ -46,7 +43,7 @@ class Revival:
         # It beats on, so that its first "ready" may have been missed.
         self._times["warm-up"] = min(self._times["warm-up"], int(chunk["t_start"]))
         self._times["first chunk"] = int(chunk["t_publish"])
-        self.in_an_episode = bool((np.concatenate(ticks) == Phase.RUN).all())
+        self.in_an_episode = bool((self._driven.ticks.since(last)["phase"] == Phase.RUN).all())
         before = self._t_killed
         for stage in STAGES:
             after = self._times.get(stage, before)

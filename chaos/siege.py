@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from driven import CAMERAS, CHILDREN, Driven, strays
+from judge import Judge
 from launched import alive, segments, until
 from revival import Revival
-from tape import Tape
+from tick_log import TickLog, holds
 
 from rt.launcher.children import RESTARTS
 from rt.launcher.supervisor import CONTROL_SILENT_S
@@ -68,7 +69,8 @@ class Siege:
         self.starts_s: list[float] = []  # from a launch to its first executed row
         self._driven = driven
         self._dice = dice
-        self._tapes: list[Tape] = []  # of every launch
+        self._judges: list[Judge] = []  # of every launch
+        self._logs: list[TickLog] = []
         self._restarts: Counter[str] = Counter()  # in this one
         self._pids: dict[str, int] = {}
 
@@ -76,7 +78,8 @@ class Siege:
         """Launch, and have it work."""
         start = time.monotonic()
         self._driven.launch()
-        self._tapes.append(self._driven.tape)
+        self._judges.append(self._driven.judge)
+        self._logs.append(self._driven.ticks)
         self._driven.until_at_work()
         self.starts_s.append(time.monotonic() - start)
         self._restarts.clear()
@@ -107,7 +110,7 @@ class Siege:
             self._recover(blow, pid, revival)
         else:
             time.sleep(self._dice.uniform(0.0, 1.5))
-        driven.tape.read()
+        driven.ticks.look()
 
     def _replace_fake(self, blow: Blow) -> None:
         self._driven.kill_fake(blow.number)
@@ -117,10 +120,11 @@ class Siege:
     def _has_ended(self, blow: Blow) -> bool:
         ends, process = blow.ends_the_session, self._driven.run.process
         if ends is None:
-            ticks = self._driven.tape.ring.head
+            log = self._driven.ticks
+            ticks = len(log.ticks)
             until(
                 "control to go on, or the session to end",
-                lambda: process.poll() is not None or self._driven.tape.ring.head > ticks + 40,
+                lambda: process.poll() is not None or len(log.ticks) > ticks + 40,
             )
             ends = process.poll() is not None
         elif not ends:
@@ -157,10 +161,10 @@ class Siege:
         pids = {*self._pids.values()} | {driven.pid(name) for name in CHILDREN} - {0}
         until("its processes to end", lambda: not any(map(alive, pids)))
         assert "Traceback" not in driven.run.output, driven.run.output
-        driven.tape.read()
-        last = driven.tape.statistics.last
         if blow.victim == SUPERVISOR or blow.number is TERM:
-            assert last["phase"] == Phase.STOPPED, f"{blow}: control did not hold at its end"
+            assert driven.ticks.last["phase"] == Phase.STOPPED, (
+                f"{blow}: control did not hold at its end"
+            )
         left = segments(driven.session)
         killed = (blow.victim, blow.number) == (SUPERVISOR, KILL)
         assert bool(left) == killed, f"{blow}: {left} is left"
@@ -173,15 +177,15 @@ class Siege:
     @property
     def ticks(self) -> int:
         """All that were read."""
-        return sum(tape.statistics.work.count for tape in self._tapes)
+        return sum(len(log.ticks) for log in self._logs)
 
     @property
     def holds(self) -> Counter[str]:
         """Ticks that held, by reason."""
-        return sum((tape.holds for tape in self._tapes), Counter())
+        return sum((holds(log.ticks) for log in self._logs), Counter())
 
     def wrong(self) -> list[str]:
         """What contradicts the documents."""
-        ticks = [words for tape in self._tapes for words in tape.wrong]
+        ticks = [words for judge in self._judges for words in judge.wrong]
         heard = [words for topic, s in self._driven.heard() for words in strays(s, topic)]
         return ticks + heard

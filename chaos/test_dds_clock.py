@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from dds_env import fresh_domain
 from launched import until
-from story import HERE
 from wall_clock import WallClock, build
 
 from rt import clock
@@ -21,7 +20,7 @@ from rt.robots.dds import DdsBus
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 CLOSES_WITHIN_S = 8.0  # else it waits for an hour
-USER = HERE / "stand_ins" / "bus_user.py"
+USER = Path(__file__).parent / "stand_ins" / "bus_user.py"
 
 
 def test_a_bus_whose_clock_was_set_back_closes(tmp_path: Path) -> None:

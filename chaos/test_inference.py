@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from launched import Launched, until
-from playing import Fake, driving
+from launched import until
+from playing import Fake
 from reliability import tell
 from robot_side import RobotSide
 from scale import Scale
 from stand_ins.misbehaving import HORIZON, HZ
-from story import HERE, Story, check_holds, executes, swinging
+from swinging import Swinging, check_holds, swinging
+from tick_log import executes
 
 from rt.launcher.children import RESTARTS
 
@@ -28,13 +29,8 @@ H_S = HORIZON / HZ
 TIMEOUT_S = 8.0
 DEATHS = 3  # of one inference process after the other: after five within a minute it is given up
 FLAGS = (
-    *("--set", f"action_chunk_size={HORIZON}", "--set", f"min_num_actions_executed={HORIZON // 2}"),
-    *("--set", f"params.inference_timeout_s={TIMEOUT_S}", "--set", "params.episode_ticks=0"),
-    *("--set", "robot.max_following_error_deg=180"),  # it moves as fast as it may, and lags
-    *(
-        "--set",
-        "robot.max_state_age_ms=20000",
-    ),  # a fake robot starved of its core is no question here
+    *("--set", f"params.inference_timeout_s={TIMEOUT_S}"),
+    *("--set", "robot.max_state_age_ms=20000"),  # a fake robot without a core is no question here
 )
 
 
@@ -88,42 +84,37 @@ TELLING = (
 
 
 class Misbehaved:
-    """A launch whose policy misbehaves on command."""
+    """A launch whose policy misbehaves, and who listens beside it."""
 
-    def __init__(self, run: Launched, robot: RobotSide, orders: Path) -> None:
-        self._run, self._robot, self._orders = run, robot, orders
-        self.story = Story(run)
+    def __init__(self, swing: Swinging, robot: RobotSide) -> None:
+        self.swing, self.run, self.ticks = swing, swing.run, swing.ticks
+        self._robot = robot
         self.back_s: list[float] = []  # from a death to the first row of a new chunk
-        self.story.when("a row to be executed", executes)
 
     def go_through(self, fault: Fault) -> None:
         """Have the fault, and see that what must come of it does, and that it is over."""
-        before = self.story.when("a row to be executed", executes)
-        seen = self._run.inspect()
-        assert seen
-        dead = self._run.pid("inference")
+        before = self.ticks.when("a row to be executed", executes)
+        dropped, dead = self._inference()["dropped"], self.run.pid("inference")
         robot_side = self._robot.listen()
-        self.order(fault.order)
+        self.swing.order(fault.order)
         if fault.told:
-            self._run.when(
+            self.run.when(
                 "it to be told",
                 lambda s: any(fault.told in p.get("detail", "") for p in s["processes"]),
             )
-        until(f"{fault.order} to be over", lambda: self._orders.read_text() == "")
+        until(f"{fault.order} to be over", lambda: self.swing.obeyed)
         began = time.monotonic()
-        obeyed = self.story.last
+        obeyed = self.ticks.last
         if fault.dies:
-            self._run.when(
+            self.run.when(
                 "a new inference process",
                 lambda s: any(
                     p["name"] == "inference" and p["pid"] != dead and p["state"] == "ready"
                     for p in s["processes"]
                 ),
             )
-        published = self._run.inspect()
-        assert published
-        newest = published["inference"]["published"]
-        self.story.when(
+        newest = self._inference()["published"]
+        self.ticks.when(
             "a row of a newer chunk",
             lambda tick: executes(tick) and tick["chunk"] >= newest,
             after=obeyed,
@@ -131,35 +122,29 @@ class Misbehaved:
         if fault.dies:
             self.back_s.append(time.monotonic() - began)
         else:
-            after = self._run.inspect()
-            assert after
-            counted = after["inference"]["dropped"] - seen["inference"]["dropped"]
-            assert self._run.pid("inference") == dead, (fault, self._run.output)
-            assert counted == fault.dropped, fault
-        held = check_holds(self.story.since(before["tick"]))
+            assert self.run.pid("inference") == dead, (fault, self.run.output)
+            assert self._inference()["dropped"] - dropped == fault.dropped, fault
+        held = check_holds(self.ticks.since(before))
         assert held or not fault.holds, fault
         assert self._robot.listen() > robot_side, "holds are sent, too"
+        self.swing.check()
 
-    def order(self, words: str) -> None:
-        """Have it misbehave so."""
-        written = self._orders.with_suffix(".ordered")
-        written.write_text(words)
-        written.replace(self._orders)
+    def _inference(self) -> dict[str, int]:
+        """Its counters."""
+        seen = self.run.inspect()
+        assert seen
+        return seen["inference"]
 
 
 @contextmanager
-def misbehaving(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *flags: str
-) -> Iterator[tuple[Launched, RobotSide, Misbehaved]]:
+def misbehaving(folder: Path) -> Iterator[tuple[RobotSide, Misbehaved]]:
     """A launch whose policy misbehaves, against a fake robot, and who listens beside it."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    policy, orders = swinging(folder)
     with (
         Fake() as fake,
         RobotSide(fake) as robot,
-        driving("misbehaves", fake, "-P", str(policy), *FLAGS, *flags) as run,
+        swinging("misbehaves", fake, folder, *FLAGS) as swing,
     ):
-        yield run, robot, Misbehaved(run, robot, orders)
+        yield robot, Misbehaved(swing, robot)
 
 
 def drawn(dice: random.Random, sessions: int) -> list[list[Fault]]:
@@ -175,25 +160,24 @@ def drawn(dice: random.Random, sessions: int) -> list[list[Fault]]:
 
 
 def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale, dice: random.Random
+    tmp_path: Path, scale: Scale, dice: random.Random
 ) -> None:
     stories = drawn(dice, min(scale.kills // 60, 2)) or [list(TELLING)]
     tried: Counter[str] = Counter()
     back_s: list[float] = []
     commands = ticks = overruns = 0
     for faults in stories:
-        with misbehaving(tmp_path, monkeypatch) as (run, robot, policy):
+        with misbehaving(tmp_path) as (robot, policy):
             for fault in faults:
                 policy.go_through(fault)
                 tried[fault.order.split()[0]] += 1
-            assert run.stop() == 0, run.output
-            run.nothing_left()
-            story = policy.story
-            assert robot.check(story.config) > 0.999, "it asked for more than a step"
+            policy.swing.end()
+            log = policy.ticks
+            assert robot.check(log.config) > 0.999, "it asked for more than a step"
             commands += robot.listen()
-            ticks += len(story.ticks)
-            overruns += int(story.last["overruns"])
-            assert not story.ticks["not_finite"].any()
+            ticks += len(log.ticks)
+            overruns += int(log.last["overruns"])
+            assert not log.ticks["not_finite"].any()
             back_s += policy.back_s
     if scale.kills >= 60:  # a busy machine, without SCHED_FIFO, may keep control from its core
         assert overruns <= 0.01 * ticks
@@ -209,18 +193,20 @@ def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
 
 
 def test_a_policy_that_is_broken_for_good_ends_the_session_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale
+    tmp_path: Path, scale: Scale
 ) -> None:
     if scale.kills < 60:
         pytest.skip("half a minute of restarts: --scale bounded")
-    with misbehaving(tmp_path, monkeypatch) as (run, robot, policy):
-        policy.order("gpu_lost 100000")
+    with misbehaving(tmp_path) as (robot, policy):
+        run = policy.run
+        policy.swing.order("gpu_lost 100000")
         assert run.wait() == 1, run.output
         run.nothing_left()
-        robot.check(policy.story.config)
+        policy.swing.check()
+        robot.check(policy.ticks.config)
         assert "AcceleratorError: CUDA error" in run.output
         assert f"restarted ({RESTARTS} of {RESTARTS})" in run.output
-        assert not executes(policy.story.last)
+        assert not executes(policy.ticks.last)
         assert "Traceback" not in run.output.split("inference: AcceleratorError")[-1]
         commands = robot.listen()
     tell(

@@ -113,6 +113,18 @@ class Launched:
         finally:
             snapshots.close()
 
+    def until(self, what: str, look: Callable[[], Any]) -> Any:
+        """Look until there is something to see, while it runs."""
+
+        def look_on() -> Any:
+            assert self.process.poll() is None, f"it ended before {what}"
+            return look()
+
+        try:
+            return until(what, look_on)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}") from None
+
     def when(self, what: str, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """The first snapshot of which `true` holds."""
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from launched import Launched, run_module, until
 from playing import Fake, driving
+from tick_log import executes, follow
 
 from rt import clock
 from rt.records import Hold, Phase, text
 from rt.robots.sim.world import INITIAL_RAD
-from rt.session import Session
 
 ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
 SLOWLY = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
@@ -25,33 +25,6 @@ IGRIS_C_SLEW_DEG = 0.1 / 15  # of a tick: less than the policy wants
 SINGLE_PRECISION_DEG = 1e-4  # on the wire
 TIGHTLY_FOLLOWED = ("--set", "robot.max_following_error_deg=12")
 STRAYED_DEG = 15.0
-
-
-class Ticks:
-    """The newest tick of a launch."""
-
-    def __init__(self, run: Launched) -> None:
-        run.when("a tick", lambda s: s["tick_stats"]["count"] > 0)
-        self._run = run
-        self._ring = Session(run.session).reader("tick")
-        self._record = self._ring.buffer()
-
-    def when(self, what: str, true: Any) -> Any:
-        """The first tick seen of which `true` holds."""
-
-        def look() -> Any:
-            assert self._run.process.poll() is None, self._run.output
-            self._ring.read_latest(self._record)
-            return self._record.copy() if true(self._record) else None
-
-        try:
-            return until(what, look)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self._run.output}\n{self._record}") from None
-
-
-def executes(tick: Any) -> bool:
-    return int(tick["phase"]) == Phase.RUN and int(tick["hold"]) == Hold.NONE
 
 
 def strayed(tick: Any) -> bool:
@@ -67,7 +40,7 @@ def no_step_was_too_large(fake: Fake) -> None:
 
 def test_the_policy_reaches_the_target_over_dds() -> None:
     with Fake() as fake, driving("dds", fake, *SLOWLY) as run:
-        ticks = Ticks(run)
+        ticks = follow(run)
         first = ticks.when("a row to be executed", executes)
         fake.when("the target to be reached", lambda report: report.reached >= 1)
         last = ticks.when("a row to be executed", executes)
@@ -81,7 +54,7 @@ def test_the_policy_reaches_the_target_over_dds() -> None:
 
 def test_igris_c_sways_at_300_hz_and_is_held_while_a_motor_reports_an_error() -> None:
     with Fake("igris_c") as fake, driving("dds", fake, *IGRIS_C) as run:
-        ticks = Ticks(run)
+        ticks = follow(run)
         first = ticks.when("a row to be executed", executes)
         ticks.when(
             "the arms to sway",
@@ -90,7 +63,7 @@ def test_igris_c_sways_at_300_hz_and_is_held_while_a_motor_reports_an_error() ->
         fake.fault("status 0.5 17")
         ill = ticks.when("a hold", lambda tick: int(tick["hold"]) == Hold.ROBOT_FAULT)
         assert "motor 17" in text(ill["why"])
-        ticks.when("a row after it", lambda tick: executes(tick) and tick["tick"] > ill["tick"])
+        ticks.when("a row after it", executes, after=ill)
         assert run.stop() == 0
         run.nothing_left()
         fake.settle()
@@ -101,7 +74,7 @@ def test_igris_c_sways_at_300_hz_and_is_held_while_a_motor_reports_an_error() ->
 
 def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jump() -> None:
     with Fake() as fake, driving("dds", fake, *SLOWLY) as run:
-        ticks = Ticks(run)
+        ticks = follow(run)
         ticks.when("the arm to be on its way", lambda tick: executes(tick) and strayed(tick))
         no_step_was_too_large(fake)
         fake.kill()
@@ -109,7 +82,7 @@ def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jum
         assert f"/igris_b/{fake.robot_id}/" in text(lost["why"])
         ticks.when("it to be lost", lambda tick: tick["tick"] > lost["tick"] + 25)
         fake.start()  # at its initial pose, far from where it died
-        ticks.when("control to go on", lambda tick: executes(tick) and tick["tick"] > lost["tick"])
+        ticks.when("control to go on", executes, after=lost)
         fake.when("it to be driven again", lambda report: report.commands > 40)
         assert fake.stream("target_joints").first_step_deg <= ARM_SLEW_DEG + 1e-9
         no_step_was_too_large(fake)
@@ -120,7 +93,7 @@ def test_a_robot_that_is_lost_and_comes_back_is_held_and_driven_on_without_a_jum
 def test_nothing_is_commanded_before_go_nor_after_the_robot_was_blocked() -> None:
     with Fake() as fake, driving("dds", fake, *SLOWLY, *TIGHTLY_FOLLOWED, gated=True) as run:
         until("the preview", lambda: "rt.command go" in run.output)
-        ticks = Ticks(run)
+        ticks = follow(run)
         fake.settle()
         assert fake.report.commands == 0
         refused = run_module("rt.command", "pause", "--session", run.session)

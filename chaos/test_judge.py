@@ -1,4 +1,4 @@
-"""That the tape sees what it looks for: ticks made by hand, right but for one thing."""
+"""That the judge sees what it looks for: ticks made by hand, right but for one thing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judge import Judge
 from launched import unique_session
-from tape import Tape
+from tick_log import TickLog
 
 from rt.config import JointGroup
 from rt.records import Hold, Phase
@@ -16,37 +17,41 @@ from rt.session import Session, ring_table
 from rt.testing import config
 
 ARM = JointGroup(name="arm", lower_deg=(-90, -90), upper_deg=(90, 90), max_delta_deg=3)
-ROWS, PERIOD_NS = 8, 50_000_000
+ROWS = 8
 
 
 class Control:
     """Writes ticks: the robot stands at 10 degrees, and rows of one chunk say so."""
 
-    def __init__(self) -> None:
-        chosen = config((ARM,), io="dds", yes=True, session=unique_session("tape"))
+    def __init__(self, ticks_per_row: int) -> None:
+        run = {"io": "dds", "yes": True, "session": unique_session("judge")}
+        chosen = config((ARM,), ticks_per_row=ticks_per_row, **run)
         self.session = Session(chosen.run.session)
         self.session.create(ring_table(chosen))
         self.session.publish_config(chosen)
+        self._period_ns, self._ticks_per_row = chosen.period_ns, ticks_per_row
         self._ring = self.session.writer("tick")
         self.tick = self._ring.buffer()
         self.tick["phase"], self.tick["t_due"] = Phase.RUN, 1_000_000_000
         for name in ("state", "target", "command"):
             self.tick[name] = np.radians(10)
-        self.tape = Tape(self.session)
+        self.judge = Judge(TickLog(self.session))
 
     def does(self, count: int = 1, **fields: Any) -> None:
         """So many ticks with these fields; angles in degrees, `age_ms` of the state, `late_ms`."""
         for _ in range(count):
             tick = self.tick
             tick["tick"] += fields.get("ticks", 1)
-            tick["t_due"] += PERIOD_NS * fields.get("ticks", 1) + fields.get("off_ns", 0)
+            tick["overruns"] += fields.get("overruns", fields.get("ticks", 1) - 1)
+            tick["t_due"] += self._period_ns * fields.get("ticks", 1) + fields.get("off_ns", 0)
             tick["t_wake"] = tick["t_due"] + fields.get("late_ms", 1) * 1_000_000
             tick["t_done"] = tick["t_wake"] + 1_000_000
             tick["hold"] = hold = fields.get("hold", Hold.NONE)
             age_ms = fields.get("age_ms", 300 if hold == Hold.NO_STATE else 5)
             tick["t_state"] = tick["t_wake"] - age_ms * 1_000_000
-            tick["row"] = fields.get("row", tick["tick"] % ROWS)
-            tick["chunk_first_tick"] = tick["tick"] - tick["tick"] % ROWS
+            into_chunk = tick["tick"] % (ROWS * self._ticks_per_row)
+            tick["row"] = fields.get("row", into_chunk / self._ticks_per_row)
+            tick["chunk_first_tick"] = tick["tick"] - into_chunk
             for name in ("state", "command"):
                 if name in fields:
                     tick[name] = np.radians(fields[name])
@@ -54,13 +59,12 @@ class Control:
 
     @property
     def wrong(self) -> list[str]:
-        self.tape.read()
-        return self.tape.wrong
+        return self.judge.wrong
 
 
 @pytest.fixture
-def control() -> Iterator[Control]:
-    made = Control()
+def control(request: pytest.FixtureRequest) -> Iterator[Control]:
+    made = Control(ticks_per_row=getattr(request, "param", 1))
     made.does(5)
     yield made
     made.session.clean()
@@ -75,6 +79,14 @@ def test_a_session_that_keeps_its_promises_is_not_found_fault_with(control: Cont
     assert control.wrong == []
 
 
+@pytest.mark.parametrize("control", [10], indirect=True)
+def test_a_row_may_last_several_ticks(control: Control) -> None:
+    control.does(30)
+    assert control.wrong == []
+    control.does(row=3)
+    assert len(control.wrong) == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -83,6 +95,7 @@ def test_a_session_that_keeps_its_promises_is_not_found_fault_with(control: Cont
         ({"command": 91}, "beyond the position limits"),
         ({"ticks": 0}, "came 0 after"),
         ({"off_ns": 1}, "whole number of periods"),
+        ({"ticks": 2, "overruns": 0}, "did not count"),
         ({"late_ms": -1}, "before it was due"),
         ({"late_ms": -60}, "before the one before was done"),
         ({"age_ms": 60_000}, "with a state 60000 ms old"),
