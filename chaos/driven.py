@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from judge import Judge
 from launched import Launched, alive, unique_session, until
 from playing import Fake
+from strays import strays
 from tick_log import TickLog, executes
 
 from rt.records import Hold, text
@@ -21,32 +22,7 @@ CAMERAS = ("camera.head", "camera.left", "camera.right")
 CHILDREN = ("control", "inference", *CAMERAS)
 AT_WORK = ("ready", "running")
 ARM_SLEW_DEG = 2.5  # per row: less than the policy wants, so that the limit is felt
-HAND_SLEW_DEG = 10.0  # configs/robots/igris_b
-SINGLE_PRECISION_DEG = 1e-4  # on the wire
-PERIOD_MS = 50.0
 PATIENCE_S = 170.0  # generous: the machine may be shared
-CLOCK_MS = 1.0  # the wall clock, by which commands are stamped, may be slewed
-
-
-def strays(stream: Stream, topic: str) -> Iterator[str]:
-    """What is wrong with the commands that a robot heard on a topic."""
-    arms = topic.endswith("target_joints")
-    slew_deg = (ARM_SLEW_DEG if arms else HAND_SLEW_DEG) + SINGLE_PRECISION_DEG
-    for step_deg, what in (
-        (stream.first_step_deg, "from the pose to a first command"),
-        (stream.largest_step_deg, "between two commands"),
-        (stream.resumed_step_deg, "after a second of silence"),
-    ):
-        if step_deg > slew_deg:
-            yield f"a step of {step_deg:.3f} deg {what}"
-    if stream.outside_deg > SINGLE_PRECISION_DEG:
-        yield f"a command {stream.outside_deg:.3f} deg beyond the position limits"
-    if 0 < stream.three_within_ms < PERIOD_MS - CLOCK_MS:
-        yield f"three commands within {stream.three_within_ms:.1f} ms"
-    if stream.returned:
-        yield f"two senders at once: {stream.returned} times one spoke again after another"
-    if stream.refused:
-        yield f"{stream.refused} commands that it had to refuse"
 
 
 class Driven:
@@ -146,6 +122,10 @@ class Driven:
         """What this robot and those before it were commanded, by topic."""
         self.fake.settle()
         return [*self._heard, *self.fake.report.streams.items()]
+
+    def strays(self) -> list[str]:
+        """What is wrong with that."""
+        return strays(self.heard(), self.ticks.config)
 
     def __enter__(self) -> Driven:
         self.fake.__enter__()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from driven import CAMERAS, CHILDREN, Driven, strays
+from driven import CAMERAS, CHILDREN, Driven
 from judge import Judge
 from launched import alive, segments, until
 from revival import Revival
@@ -187,5 +187,4 @@ class Siege:
     def wrong(self) -> list[str]:
         """What contradicts the documents."""
         ticks = [words for judge in self._judges for words in judge.wrong]
-        heard = [words for topic, s in self._driven.heard() for words in strays(s, topic)]
-        return ticks + heard
+        return ticks + self._driven.strays()

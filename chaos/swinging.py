@@ -15,10 +15,12 @@ from launched import Launched
 from numpy.typing import NDArray
 from playing import Fake, driving
 from stand_ins.misbehaving import HORIZON
+from strays import slews_deg, strays
 from tick_log import executes, follow, holds
 
 from rt.records import Hold, text
 
+FELT = 0.999  # of a slew limit: a policy asked for more
 HERE = Path(__file__).parent  # where it finds `stand_ins`
 FLAGS = (
     *("--set", f"action_chunk_size={HORIZON}", "--set", f"min_num_actions_executed={HORIZON // 2}"),
@@ -30,14 +32,14 @@ STARVING = frozenset({"EXPIRED", "STARVED", "NO_CHUNK", "NOT_DUE"})
 
 
 class Swinging:
-    """Every tick of it is kept."""
+    """Every tick of it is judged, and every command as its robot heard it."""
 
-    def __init__(self, run: Launched, fake: Fake, orders: Path) -> None:
-        """Returns once it swings."""
+    def __init__(self, run: Launched, fake: Fake, orders: Path, *, steady: bool) -> None:
+        """Returns once it swings. `steady`: see `strays`."""
         self.run, self.fake = run, fake
         self.ticks = follow(run)
         self.judge = Judge(self.ticks)
-        self._orders = orders
+        self._orders, self._steady = orders, steady
         self.ticks.when("a row to be executed", executes)
 
     def order(self, words: str) -> None:
@@ -51,19 +53,32 @@ class Swinging:
         """Whether the orders were carried out."""
         return not self._orders.read_text()
 
+    @property
+    def commands(self) -> int:
+        """How many the robot heard."""
+        self.fake.settle()
+        return self.fake.report.commands
+
     def check(self) -> None:
-        """That no tick contradicts what the documents say of ticks."""
+        """That neither contradicts what the documents say."""
         assert self.judge.wrong == []
+        self.fake.settle()
+        heard = self.fake.report.streams.items()
+        assert strays(heard, self.ticks.config, steady=self._steady) == []
 
     def end(self) -> None:
-        """End it in order, and check."""
+        """End it in order, and check; also that every limit was felt."""
         assert self.run.stop() == 0, self.run.output
         self.run.nothing_left()
         self.check()
+        for topic, slew_deg in slews_deg(self.ticks.config).items():
+            assert self.fake.stream(topic).largest_step_deg > FELT * slew_deg, topic
 
 
 @contextmanager
-def swinging(label: str, fake: Fake, folder: Path, *flags: str) -> Iterator[Swinging]:
+def swinging(
+    label: str, fake: Fake, folder: Path, *flags: str, steady: bool = True
+) -> Iterator[Swinging]:
     """A launch that drives the fake robot; its policy's files come into `folder`."""
     policy, orders = folder / "policy.yaml", folder / "orders"
     orders.touch()
@@ -78,7 +93,7 @@ def swinging(label: str, fake: Fake, folder: Path, *flags: str) -> Iterator[Swin
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(HERE))
         with driving(label, fake, "-P", str(policy), *FLAGS, *flags) as run:
-            yield Swinging(run, fake, orders)
+            yield Swinging(run, fake, orders, steady=steady)
 
 
 def check_holds(ticks: NDArray[Any], *allowed: str) -> set[str]:

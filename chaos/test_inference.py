@@ -1,5 +1,5 @@
-"""A policy that misbehaves, while the robot's own side listens: the robot is never told anything
-but small steps within its limits, control ticks on and holds, and a policy that comes to itself is
+"""A policy that misbehaves, while the robot judges what it hears: it is never told anything but
+small steps within its limits, control ticks on and holds, and a policy that comes to itself is
 obeyed again."""
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pytest
 from launched import until
 from playing import Fake
 from reliability import tell
-from robot_side import RobotSide
 from scale import Scale
 from stand_ins.misbehaving import HORIZON, HZ
 from swinging import Swinging, check_holds, swinging
@@ -84,18 +83,17 @@ TELLING = (
 
 
 class Misbehaved:
-    """A launch whose policy misbehaves, and who listens beside it."""
+    """A launch whose policy misbehaves."""
 
-    def __init__(self, swing: Swinging, robot: RobotSide) -> None:
+    def __init__(self, swing: Swinging) -> None:
         self.swing, self.run, self.ticks = swing, swing.run, swing.ticks
-        self._robot = robot
         self.back_s: list[float] = []  # from a death to the first row of a new chunk
 
     def go_through(self, fault: Fault) -> None:
         """Have the fault, and see that what must come of it does, and that it is over."""
         before = self.ticks.when("a row to be executed", executes)
         dropped, dead = self._inference()["dropped"], self.run.pid("inference")
-        robot_side = self._robot.listen()
+        commands = self.swing.commands
         self.swing.order(fault.order)
         if fault.told:
             self.run.when(
@@ -126,7 +124,7 @@ class Misbehaved:
             assert self._inference()["dropped"] - dropped == fault.dropped, fault
         held = check_holds(self.ticks.since(before))
         assert held or not fault.holds, fault
-        assert self._robot.listen() > robot_side, "holds are sent, too"
+        assert self.swing.commands > commands, "holds are sent, too"
         self.swing.check()
 
     def _inference(self) -> dict[str, int]:
@@ -137,14 +135,10 @@ class Misbehaved:
 
 
 @contextmanager
-def misbehaving(folder: Path) -> Iterator[tuple[RobotSide, Misbehaved]]:
-    """A launch whose policy misbehaves, against a fake robot, and who listens beside it."""
-    with (
-        Fake() as fake,
-        RobotSide(fake) as robot,
-        swinging("misbehaves", fake, folder, *FLAGS) as swing,
-    ):
-        yield robot, Misbehaved(swing, robot)
+def misbehaving(folder: Path) -> Iterator[Misbehaved]:
+    """A launch whose policy misbehaves, against a fake robot."""
+    with Fake() as fake, swinging("misbehaves", fake, folder, *FLAGS) as swing:
+        yield Misbehaved(swing)
 
 
 def drawn(dice: random.Random, sessions: int) -> list[list[Fault]]:
@@ -167,14 +161,13 @@ def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
     back_s: list[float] = []
     commands = ticks = overruns = 0
     for faults in stories:
-        with misbehaving(tmp_path) as (robot, policy):
+        with misbehaving(tmp_path) as policy:
             for fault in faults:
                 policy.go_through(fault)
                 tried[fault.order.split()[0]] += 1
             policy.swing.end()
             log = policy.ticks
-            assert robot.check(log.config) > 0.999, "it asked for more than a step"
-            commands += robot.listen()
+            commands += policy.swing.commands
             ticks += len(log.ticks)
             overruns += int(log.last["overruns"])
             assert not log.ticks["not_finite"].any()
@@ -197,18 +190,17 @@ def test_a_policy_that_is_broken_for_good_ends_the_session_in_order(
 ) -> None:
     if scale.kills < 60:
         pytest.skip("half a minute of restarts: --scale bounded")
-    with misbehaving(tmp_path) as (robot, policy):
+    with misbehaving(tmp_path) as policy:
         run = policy.run
         policy.swing.order("gpu_lost 100000")
         assert run.wait() == 1, run.output
         run.nothing_left()
         policy.swing.check()
-        robot.check(policy.ticks.config)
         assert "AcceleratorError: CUDA error" in run.output
         assert f"restarted ({RESTARTS} of {RESTARTS})" in run.output
         assert not executes(policy.ticks.last)
         assert "Traceback" not in run.output.split("inference: AcceleratorError")[-1]
-        commands = robot.listen()
+        commands = policy.swing.commands
     tell(
         "inference",
         "a GPU that is lost for good: every chunk raises",

@@ -13,17 +13,19 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from bystander import Bystander, Look
-from driven import ARM_SLEW_DEG, HAND_SLEW_DEG, PERIOD_MS, Driven, strays
+from driven import Driven
 from reliability import tell
 from revival import STAGES, Revival
 from scale import Scale
 from siege import Siege, blows
+from strays import slews_deg
 from tick_log import holds
 
 LIMIT_S = 6.0  # from a killed inference to the next chunk, on the machine of the figures
 SETTLED_S = 300.0  # before memory is compared
 HASTE = 0.25  # of the blows come before the one before has been recovered from
 MAX_GROWTH_KB = 1000
+TOPICS = ("target_joints", "finger_target")  # of the arms and of the hands
 # Why a session that nobody touches may hold: its inference, its cameras and its fake robot share a
 # core with those that are started anew beside it.
 WITHOUT_A_CORE = {"NO_CHUNK", "NOT_DUE", "EXPIRED", "NO_STATE"}
@@ -72,22 +74,21 @@ def tell_of(siege: Siege, driven: Driven) -> None:
         "slew limit, every hold for its reason, no row too late, all due on one grid. "
         + of_holds(siege.holds),
     )
-    heard = driven.heard()
-    arms, hands = (
-        [stream for topic, stream in heard if topic.endswith(name)]
-        for name in ("target_joints", "finger_target")
-    )
+    heard, config = driven.heard(), driven.ticks.config
+    slews = slews_deg(config)
+    arms, hands = ([s for topic, s in heard if topic.endswith(name)] for name in TOPICS)
+    arm_deg, hand_deg = (slews[topic] for name in TOPICS for topic in slews if topic.endswith(name))
     three_ms = min(s.three_within_ms for s in arms + hands if s.three_within_ms)
     tell(
         "kills",
         "meanwhile, what the robot heard",
         f"{sum(s.commands for s in arms)} commands; the largest step of an arm "
-        f"{max(s.largest_step_deg for s in arms):.4f} deg (limit {ARM_SLEW_DEG}), "
+        f"{max(s.largest_step_deg for s in arms):.4f} deg (limit {arm_deg:g}), "
         f"of a hand {max(s.largest_step_deg for s in hands):.4f} "
-        f"({HAND_SLEW_DEG:g}); from the measured pose to a first command "
+        f"({hand_deg:g}); from the measured pose to a first command "
         f"{max(s.first_step_deg for s in arms + hands):.4f}, after a second of silence "
         f"{max(s.resumed_step_deg for s in arms + hands):.4f}; none beyond the position limits; "
-        f"never three within less than {three_ms:.1f} ms (period {PERIOD_MS:g})",
+        f"never three within less than {three_ms:.1f} ms (period {config.period_ns / 1e6:g})",
     )
     tell(
         "kills",
@@ -147,8 +148,7 @@ def test_a_session_left_alone_keeps_its_memory_files_and_time(
     others_kb = {name: kb for name, kb in grown_kb.items() if name != "control"}
     most = max(others_kb, key=lambda name: others_kb[name])
 
-    heard = [words for topic, s in bystander.driven.heard() for words in strays(s, topic)]
-    assert bystander.driven.judge.wrong + heard == []
+    assert bystander.driven.judge.wrong + bystander.driven.strays() == []
     assert grown_kb["control"] < MAX_GROWTH_KB
     assert files[0] == files[1]
     assert {(look.segments, look.shm_bytes) for look in settled} == {
