@@ -1,5 +1,8 @@
-"""Everything that is tried here draws from `dice`, seeded by `--seed` and the test's own name, so
-that a run can be repeated."""
+"""What is tried until it breaks: `rings` under writers that never rest, `sessions` that are killed,
+cut off and misled, and, in `fuzz`, inputs that make no sense.
+
+All of it draws from `dice`, seeded by `--seed` and the test's own name, so that a run can be
+repeated."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("tests", "chaos", "bench")
-FILE = re.compile(r"`(?:(tests|chaos|bench)/)?(test_\w+\.py)(?:::(\w+))?`")
+FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("test_*.py")]
+FILE = re.compile(r"`((?:(?:tests|chaos|bench)/(?:\w+/)*)?test_\w+\.py)(?:::(\w+))?`")
 ALONE = re.compile(r"`(?:::)?(test_\w+)`")
 
 
@@ -21,12 +22,12 @@ def missing(text: str) -> list[str]:
     """What `text` names in backquotes, `tests/test_x.py`, `test_x.py::test_y` or `test_y`, and
     is nowhere to be found."""
     absent = []
-    for folder, file, name in FILE.findall(text):
-        places = [folder] if folder else FOLDERS
-        sources = [path.read_text() for p in places if (path := ROOT / p / file).exists()]
+    for file, name in FILE.findall(text):
+        places = [ROOT / file] if "/" in file else [path for path in FILES if path.name == file]
+        sources = [path.read_text() for path in places if path in FILES]
         if not any(not name or defined(source, name) for source in sources):
             absent.append(f"{file}::{name}" if name else file)
-    everything = "".join(p.read_text() for d in FOLDERS for p in (ROOT / d).glob("test_*.py"))
+    everything = "".join(path.read_text() for path in FILES)
     return absent + [name for name in ALONE.findall(text) if not defined(everything, name)]
 
 
@@ -44,12 +45,14 @@ def test_the_pages_of_promises_name_tests(page: str) -> None:
 
 def test_a_name_that_is_nowhere_is_found_out() -> None:
     text = (
-        "`tests/test_ring.py` `test_ring.py::test_a_closed_ring_says_so` `chaos/test_ring.py` "
+        "`tests/test_ring.py` `test_ring.py::test_a_closed_ring_says_so` `test_reads.py` "
+        "`chaos/rings/test_reads.py` `chaos/test_reads.py` `chaos/rings/test_ring.py` "
         "`test_nowhere.py` `tests/test_ring.py::test_gone` `test_a_closed_ring_says_so` `test_lost`"
     )
     assert missing(text) == [
-        "test_ring.py",
+        "chaos/test_reads.py",
+        "chaos/rings/test_ring.py",
         "test_nowhere.py",
-        "test_ring.py::test_gone",
+        "tests/test_ring.py::test_gone",
         "test_lost",
     ]

@@ -51,7 +51,7 @@ def test_launch_inspect_stop() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_at_any_moment_ends_it_in_order(number: signal.Signals) -> None:
-    delay = random.Random(number).uniform(0.3, 8.0)  # at many more: chaos/test_starts.py
+    delay = random.Random(number).uniform(0.3, 8.0)  # at many more: chaos/sessions/test_starts.py
     with Launched("sig") as run:
         time.sleep(delay)
         run.signal(number)

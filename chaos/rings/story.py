@@ -1,6 +1,6 @@
 """A story of a ring: one writer after the other, readers on both cores, and what befalls them.
 
-`python chaos/ring_story.py <stories as JSON>` prints what was found, as JSON. It is a process of
+`python chaos/rings/story.py <stories as JSON>` prints what was found, as JSON. It is a process of
 its own, with one thread, so that it may fork.
 
 Guarantees:
@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from ring_actors import TALLY, Reader, Writer, read, record_of, write
+from actors import TALLY, Reader, Writer, read, record_of, write
 from shm_names import fresh_name
 
 from rt.shm import Ring

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from actors import RESTS, Reader, Writer
 from launched import SHM
 from reliability import tell
-from ring_actors import RESTS, Reader, Writer
-from ring_story import Found, Story
 from scale import Scale
+from story import Found, Story
 
 SHARES = {64: 0.6, 640: 0.2, 4_800: 0.188, 20_480: 0.011, 691_200: 0.001}
 """How much of all reads is of records of so many bytes. The last is three cameras' frames."""
@@ -31,8 +31,8 @@ BOTH = tuple(Reader(core, fifo=False, window=1) for core in (CORES[0], CORES[-1]
 
 
 def play(stories: list[Story]) -> list[Found]:
-    """One story after the other, in a process of their own; see ring_story."""
-    path = Path(__file__).parent / "ring_story.py"
+    """One story after the other, in a process of their own; see story.py."""
+    path = Path(__file__).parent / "story.py"
     command = [sys.executable, str(path), msgspec.json.encode(stories).decode()]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from ring_broken import BrokenRing
+from broken import BrokenRing
 
 from rt.child import PR_SET_PDEATHSIG
 from rt.shm import Ring

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from full_shm_story import Seen
+from full_shm import Seen
 from launched import ROOT
 from reliability import tell
 from scale import Scale
@@ -55,8 +55,8 @@ def test_a_start_without_room_is_one_sentence_and_leaves_nothing(
 
 def test_a_session_goes_on_while_dev_shm_is_full() -> None:
     """All that it uses was allocated when it was made."""
-    story = Path(__file__).parent / "full_shm_story.py"
-    told = with_shm(64 << 20, '"$@"', sys.executable, str(story))
+    program = Path(__file__).with_name("full_shm.py")
+    told = with_shm(64 << 20, '"$@"', sys.executable, str(program))
     assert told.returncode == 0, told.stderr
     seen = msgspec.json.decode(told.stdout, type=Seen)
     assert seen.session_octets > MOST

@@ -1,4 +1,4 @@
-"""A session whose /dev/shm fills up: `python chaos/full_shm_story.py`, where it may be filled.
+"""A session whose /dev/shm fills up: `python chaos/sessions/full_shm.py`, where it may be filled.
 
 Prints as JSON what was seen.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from launched import SHM, Launched, run_module
 

@@ -42,7 +42,7 @@ from rt.launcher.options import parse
 from rt.launcher.run import check_run
 from rt.session import ring_table
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 ROBOTS = ("igris_b", "igris_c")
 ROBOT_FILES = ("robot.yaml", PARAMS_FILE, TOPICS_FILE)
 POLICY_FILES = (
