@@ -33,7 +33,7 @@ class Bystander:
         self.looks: list[Look] = []
         self.driven = driven
         self._pids = {name: driven.pid(name) for name in ("supervisor", "fake", *CHILDREN)}
-        self._last = self.driven.ticks.last
+        self._last = self.driven.log.last
         self._start = time.monotonic()
 
     @property
@@ -45,8 +45,8 @@ class Bystander:
         """Once every LOOK_S, whenever it is called."""
         if self.looks and self.seconds - self.looks[-1].t_s < LOOK_S:
             return
-        ticks = self.driven.ticks.since(self._last)
-        self._last = self.driven.ticks.last
+        ticks = self.driven.log.since(self._last)
+        self._last = self.driven.log.last
         names = segments(self.driven.session)
         self.looks.append(
             Look(

@@ -29,7 +29,7 @@ class Driven:
     """Use as a context manager: on leaving, nothing of it is left."""
 
     run: Launched
-    ticks: TickLog
+    log: TickLog
     judge: Judge
 
     def __init__(self, label: str) -> None:
@@ -52,8 +52,8 @@ class Driven:
         self.statuses = {name: session.reader(f"status.{name}") for name in CHILDREN}
         self.frames = {name: session.reader(name.replace("camera.", "frame.")) for name in CAMERAS}
         self.chunks = session.reader("chunk")
-        self.ticks = TickLog(session)
-        self.judge = Judge(self.ticks)
+        self.log = TickLog(session)
+        self.judge = Judge(self.log)
 
     def _made(self) -> bool:
         assert self.run.process.poll() is None, self.run.output
@@ -85,11 +85,11 @@ class Driven:
     @property
     def at_work(self) -> bool:
         """Whether every process lives and does its work, and control executes a chunk."""
-        self.ticks.look()
+        self.log.look()
         for name in CHILDREN:
             if not self.pid(name) or text(self.status(name)["state"]) not in AT_WORK:
                 return False
-        return executes(self.ticks.last)
+        return executes(self.log.last)
 
     def until(self, what: str, look: Callable[[], Any]) -> Any:
         """Look until there is something to see, while the session runs."""
@@ -103,7 +103,7 @@ class Driven:
         except AssertionError as error:
             told = {name: self.status(name) for name in CHILDREN}
             states = {name: text(s["state"]) for name, s in told.items() if s is not None}
-            tick = self.ticks.last
+            tick = self.log.last
             why = "" if tick is None else f"{Hold(int(tick['hold'])).name}: {text(tick['why'])}"
             raise AssertionError(f"{error}\n{states}\n{why}\n{self.run.output}") from None
 
@@ -125,7 +125,7 @@ class Driven:
 
     def strays(self) -> list[str]:
         """What is wrong with that."""
-        return strays(self.heard(), self.ticks.config)
+        return strays(self.heard(), self.log.config)
 
     def __enter__(self) -> Driven:
         self.fake.__enter__()

@@ -20,7 +20,7 @@ class Judge:
     """Judges the ticks of a log, each once."""
 
     def __init__(self, log: TickLog) -> None:
-        self._log, self._config = log, log.config
+        self.log, self._config = log, log.config
         self._lower, self._upper = log.config.lower_rad, log.config.upper_rad
         self._slew = log.config.max_delta_rad_per_tick + ROUNDING
         self._judged = 0  # ticks
@@ -32,7 +32,7 @@ class Judge:
     @property
     def wrong(self) -> list[str]:
         """What contradicts the document, of all ticks so far."""
-        ticks = self._log.ticks
+        ticks = self.log.ticks
         for tick in ticks[self._judged :]:
             if self._before is not None:
                 wrong = [*self._times(tick), *self._choice(tick), *self._command(tick)]
@@ -40,7 +40,7 @@ class Judge:
             self._note_silence(tick)
             self._before = tick
         self._judged = len(ticks)
-        missed = self._log.statistics.missed
+        missed = self.log.statistics.missed
         return self._wrong + [f"{missed} ticks were not seen: look more often"] * (missed > 0)
 
     def _note_silence(self, tick: Any) -> None:
@@ -76,7 +76,7 @@ class Judge:
             yield "came before it was due"
         if tick["t_wake"] < before["t_done"]:
             yield "began before the one before was done"
-        if int(tick["overruns"] - before["overruns"]) != ticks - 1:
+        if sum(int(tick[name] - before[name]) for name in ("overruns", "planning")) != ticks - 1:
             yield "skipped what it did not count"
 
     def _choice(self, tick: Any) -> Iterator[str]:

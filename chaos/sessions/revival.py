@@ -27,10 +27,10 @@ class Revival:
     def follow(self, victim: int) -> None:
         """Wait for the first chunk of `victim`'s successor."""
         chunk = self._driven.chunks.buffer()
-        last = self._driven.ticks.last
+        last = self._driven.log.last
 
         def look() -> bool:
-            self._driven.ticks.look()
+            self._driven.log.look()
             status = self._driven.status("inference")
             if int(status["pid"]) == victim:
                 return False
@@ -43,7 +43,7 @@ class Revival:
         # It beats on, so that its first "ready" may have been missed.
         self._times["warm-up"] = min(self._times["warm-up"], int(chunk["t_start"]))
         self._times["first chunk"] = int(chunk["t_publish"])
-        self.in_an_episode = bool((self._driven.ticks.since(last)["phase"] == Phase.RUN).all())
+        self.in_an_episode = bool((self._driven.log.since(last)["phase"] == Phase.RUN).all())
         before = self._t_killed
         for stage in STAGES:
             after = self._times.get(stage, before)

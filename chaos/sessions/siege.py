@@ -15,7 +15,7 @@ from driven import CAMERAS, CHILDREN, Driven
 from judge import Judge
 from launched import alive, segments, until
 from revival import Revival
-from tick_log import TickLog, holds
+from tick_log import holds
 
 from rt.launcher.children import RESTARTS
 from rt.launcher.supervisor import CONTROL_SILENT_S
@@ -70,7 +70,6 @@ class Siege:
         self._driven = driven
         self._dice = dice
         self._judges: list[Judge] = []  # of every launch
-        self._logs: list[TickLog] = []
         self._restarts: Counter[str] = Counter()  # in this one
         self._pids: dict[str, int] = {}
 
@@ -79,7 +78,6 @@ class Siege:
         start = time.monotonic()
         self._driven.launch()
         self._judges.append(self._driven.judge)
-        self._logs.append(self._driven.ticks)
         self._driven.until_at_work()
         self.starts_s.append(time.monotonic() - start)
         self._restarts.clear()
@@ -110,7 +108,7 @@ class Siege:
             self._recover(blow, pid, revival)
         else:
             time.sleep(self._dice.uniform(0.0, 1.5))
-        driven.ticks.look()
+        driven.log.look()
 
     def _replace_fake(self, blow: Blow) -> None:
         self._driven.kill_fake(blow.number)
@@ -120,7 +118,7 @@ class Siege:
     def _has_ended(self, blow: Blow) -> bool:
         ends, process = blow.ends_the_session, self._driven.run.process
         if ends is None:
-            log = self._driven.ticks
+            log = self._driven.log
             ticks = len(log.ticks)
             until(
                 "control to go on, or the session to end",
@@ -162,7 +160,7 @@ class Siege:
         until("its processes to end", lambda: not any(map(alive, pids)))
         assert "Traceback" not in driven.run.output, driven.run.output
         if blow.victim == SUPERVISOR or blow.number is TERM:
-            assert driven.ticks.last["phase"] == Phase.STOPPED, (
+            assert driven.log.last["phase"] == Phase.STOPPED, (
                 f"{blow}: control did not hold at its end"
             )
         left = segments(driven.session)
@@ -177,12 +175,12 @@ class Siege:
     @property
     def ticks(self) -> int:
         """All that were read."""
-        return sum(len(log.ticks) for log in self._logs)
+        return sum(len(judge.log.ticks) for judge in self._judges)
 
     @property
     def holds(self) -> Counter[str]:
         """Ticks that held, by reason."""
-        return sum((holds(log.ticks) for log in self._logs), Counter())
+        return sum((holds(judge.log.ticks) for judge in self._judges), Counter())
 
     def wrong(self) -> list[str]:
         """What contradicts the documents."""

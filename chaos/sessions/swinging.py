@@ -37,10 +37,10 @@ class Swinging:
     def __init__(self, run: Launched, fake: Fake, orders: Path, *, steady: bool) -> None:
         """Returns once it swings. `steady`: see `strays`."""
         self.run, self.fake = run, fake
-        self.ticks = follow(run)
-        self.judge = Judge(self.ticks)
+        self.log = follow(run)
+        self.judge = Judge(self.log)
         self._orders, self._steady = orders, steady
-        self.ticks.when("a row to be executed", executes)
+        self.log.when("a row to be executed", executes)
 
     def order(self, words: str) -> None:
         """Have the policy misbehave so, as `stand_ins.misbehaving` takes it."""
@@ -61,17 +61,17 @@ class Swinging:
 
     def check(self) -> None:
         """That neither contradicts what the documents say."""
-        assert self.judge.wrong == []
         self.fake.settle()
         heard = self.fake.report.streams.items()
-        assert strays(heard, self.ticks.config, steady=self._steady) == []
+        wrong = self.judge.wrong + strays(heard, self.log.config, steady=self._steady)
+        assert not wrong, wrong
 
     def end(self) -> None:
         """End it in order, and check; also that every limit was felt."""
         assert self.run.stop() == 0, self.run.output
         self.run.nothing_left()
         self.check()
-        for topic, slew_deg in slews_deg(self.ticks.config).items():
+        for topic, slew_deg in slews_deg(self.log.config).items():
             assert self.fake.stream(topic).largest_step_deg > FELT * slew_deg, topic
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from launched import until
+from launched import Launched, until
 from playing import Fake
 from reliability import tell
 from scale import Scale
@@ -82,63 +80,51 @@ TELLING = (
 )
 
 
-class Misbehaved:
-    """A launch whose policy misbehaves."""
-
-    def __init__(self, swing: Swinging) -> None:
-        self.swing, self.run, self.ticks = swing, swing.run, swing.ticks
-        self.back_s: list[float] = []  # from a death to the first row of a new chunk
-
-    def go_through(self, fault: Fault) -> None:
-        """Have the fault, and see that what must come of it does, and that it is over."""
-        before = self.ticks.when("a row to be executed", executes)
-        dropped, dead = self._inference()["dropped"], self.run.pid("inference")
-        commands = self.swing.commands
-        self.swing.order(fault.order)
-        if fault.told:
-            self.run.when(
-                "it to be told",
-                lambda s: any(fault.told in p.get("detail", "") for p in s["processes"]),
-            )
-        until(f"{fault.order} to be over", lambda: self.swing.obeyed)
-        began = time.monotonic()
-        obeyed = self.ticks.last
-        if fault.dies:
-            self.run.when(
-                "a new inference process",
-                lambda s: any(
-                    p["name"] == "inference" and p["pid"] != dead and p["state"] == "ready"
-                    for p in s["processes"]
-                ),
-            )
-        newest = self._inference()["published"]
-        self.ticks.when(
-            "a row of a newer chunk",
-            lambda tick: executes(tick) and tick["chunk"] >= newest,
-            after=obeyed,
+def go_through(swing: Swinging, fault: Fault) -> float:
+    """Have the fault, and see that what must come of it does, and that it is over. Returns how many
+    seconds it took from there to a row of a new chunk."""
+    run, log = swing.run, swing.log
+    before = log.when("a row to be executed", executes)
+    dropped, dead, commands = of_inference(run)["dropped"], run.pid("inference"), swing.commands
+    swing.order(fault.order)
+    if fault.told:
+        run.when(
+            "it to be told",
+            lambda s: any(fault.told in p.get("detail", "") for p in s["processes"]),
         )
-        if fault.dies:
-            self.back_s.append(time.monotonic() - began)
-        else:
-            assert self.run.pid("inference") == dead, (fault, self.run.output)
-            assert self._inference()["dropped"] - dropped == fault.dropped, fault
-        held = check_holds(self.ticks.since(before))
-        assert held or not fault.holds, fault
-        assert self.swing.commands > commands, "holds are sent, too"
-        self.swing.check()
+    until(f"{fault.order} to be over", lambda: swing.obeyed)
+    began, obeyed = time.monotonic(), log.last
+    if fault.dies:
+        run.when(
+            "a new inference process",
+            lambda s: any(
+                p["name"] == "inference" and p["pid"] != dead and p["state"] == "ready"
+                for p in s["processes"]
+            ),
+        )
+    newest = of_inference(run)["published"]
+    log.when(
+        "a row of a newer chunk",
+        lambda tick: executes(tick) and tick["chunk"] >= newest,
+        after=obeyed,
+    )
+    back_s = time.monotonic() - began
+    if not fault.dies:
+        assert run.pid("inference") == dead, (fault, run.output)
+        assert of_inference(run)["dropped"] - dropped == fault.dropped, fault
+    held = check_holds(log.since(before))
+    assert held or not fault.holds, fault
+    assert swing.commands > commands, "holds are sent, too"
+    swing.check()
+    return back_s
 
-    def _inference(self) -> dict[str, int]:
-        """Its counters."""
-        seen = self.run.inspect()
-        assert seen
-        return seen["inference"]
 
-
-@contextmanager
-def misbehaving(folder: Path) -> Iterator[Misbehaved]:
-    """A launch whose policy misbehaves, against a fake robot."""
-    with Fake() as fake, swinging("misbehaves", fake, folder, *FLAGS) as swing:
-        yield Misbehaved(swing)
+def of_inference(run: Launched) -> dict[str, int]:
+    """Its counters."""
+    seen = run.inspect()
+    assert seen
+    counters: dict[str, int] = seen["inference"]
+    return counters
 
 
 def drawn(dice: random.Random, sessions: int) -> list[list[Fault]]:
@@ -161,17 +147,16 @@ def test_whatever_a_policy_does_the_robot_is_told_small_steps_within_its_limits(
     back_s: list[float] = []
     commands = ticks = overruns = 0
     for faults in stories:
-        with misbehaving(tmp_path) as policy:
+        with Fake() as fake, swinging("misbehaves", fake, tmp_path, *FLAGS) as swing:
             for fault in faults:
-                policy.go_through(fault)
+                seconds = go_through(swing, fault)
+                back_s += [seconds] * fault.dies
                 tried[fault.order.split()[0]] += 1
-            policy.swing.end()
-            log = policy.ticks
-            commands += policy.swing.commands
-            ticks += len(log.ticks)
-            overruns += int(log.last["overruns"])
-            assert not log.ticks["not_finite"].any()
-            back_s += policy.back_s
+            swing.end()
+            commands += swing.commands
+            ticks += len(swing.log.ticks)
+            overruns += int(swing.log.last["overruns"])
+            assert not swing.log.ticks["not_finite"].any()
     if scale.kills >= 60:  # a busy machine, without SCHED_FIFO, may keep control from its core
         assert overruns <= 0.01 * ticks
     tell(
@@ -190,17 +175,17 @@ def test_a_policy_that_is_broken_for_good_ends_the_session_in_order(
 ) -> None:
     if scale.kills < 60:
         pytest.skip("half a minute of restarts: --scale bounded")
-    with misbehaving(tmp_path) as policy:
-        run = policy.run
-        policy.swing.order("gpu_lost 100000")
+    with Fake() as fake, swinging("misbehaves", fake, tmp_path, *FLAGS) as swing:
+        run = swing.run
+        swing.order("gpu_lost 100000")
         assert run.wait() == 1, run.output
         run.nothing_left()
-        policy.swing.check()
+        swing.check()
         assert "AcceleratorError: CUDA error" in run.output
         assert f"restarted ({RESTARTS} of {RESTARTS})" in run.output
-        assert not executes(policy.ticks.last)
+        assert not executes(swing.log.last)
         assert "Traceback" not in run.output.split("inference: AcceleratorError")[-1]
-        commands = policy.swing.commands
+        commands = swing.commands
     tell(
         "inference",
         "a GPU that is lost for good: every chunk raises",

@@ -74,7 +74,7 @@ def tell_of(siege: Siege, driven: Driven) -> None:
         "slew limit, every hold for its reason, no row too late, all due on one grid. "
         + of_holds(siege.holds),
     )
-    heard, config = driven.heard(), driven.ticks.config
+    heard, config = driven.heard(), driven.log.config
     slews = slews_deg(config)
     arms, hands = ([s for topic, s in heard if topic.endswith(name)] for name in TOPICS)
     arm_deg, hand_deg = (slews[topic] for name in TOPICS for topic in slews if topic.endswith(name))
@@ -143,7 +143,7 @@ def test_a_session_left_alone_keeps_its_memory_files_and_time(
         {n: min(look.files[n] for look in part) for n in early[0].files} for part in (early, late)
     ]
     wake_us = [float(np.median([look.wake_us for look in part])) for part in (early, late)]
-    log, last = bystander.driven.ticks, bystander.looks[-1]
+    log, last = bystander.driven.log, bystander.looks[-1]
     ticks, held = log.statistics, holds(log.ticks)
     others_kb = {name: kb for name, kb in grown_kb.items() if name != "control"}
     most = max(others_kb, key=lambda name: others_kb[name])

@@ -56,13 +56,13 @@ class Surrounded(NamedTuple):
         return self.swing.run
 
     @property
-    def ticks(self) -> TickLog:
-        return self.swing.ticks
+    def log(self) -> TickLog:
+        return self.swing.log
 
     def goes_on(self, lasts_s: float = 1.0) -> Any:
         """The tick that executes a newer chunk, `lasts_s` from now or later."""
-        now = self.ticks.last
-        return self.ticks.when(
+        now = self.log.last
+        return self.log.when(
             "chunks to go on",
             lambda tick: (
                 executes(tick)
@@ -123,7 +123,7 @@ FAULTS = (
 
 def disturb_camera(session: Surrounded, number: signal.Signals, dice: random.Random) -> None:
     """Send the signal to a camera's process, and let a stopped one go on after a while."""
-    camera = "camera." + dice.choice(session.ticks.config.params.camera_names)
+    camera = "camera." + dice.choice(session.log.config.params.camera_names)
     victim = session.run.pid(camera)
     assert session.run.session in Path(f"/proc/{victim}/cmdline").read_text()
     os.kill(victim, number)
@@ -133,7 +133,7 @@ def disturb_camera(session: Surrounded, number: signal.Signals, dice: random.Ran
         return
 
     def is_back(seen: dict[str, Any]) -> bool:
-        session.ticks.look()  # 200 a second: their ring comes round in ten
+        session.log.look()  # 200 a second: their ring comes round in ten
         return any(
             (p["name"], p["state"]) == (camera, "running") and p["pid"] != victim
             for p in seen["processes"]
@@ -150,14 +150,14 @@ def suffer(session: Surrounded, fault: Fault, dice: random.Random) -> None:
     else:
         session.swing.fake.fault(fault.name)
     if fault.why:
-        session.ticks.when(
+        session.log.when(
             f"{fault.name} to be told",
             lambda tick: fault.why in text(tick["why"]),
             after=before,
         )
     session.swing.fake.when("the fault to end", lambda report: not report.faults)
     session.goes_on()
-    held = check_holds(session.ticks.since(before), *fault.holds)
+    held = check_holds(session.log.since(before), *fault.holds)
     assert "NO_STATE" in held or not fault.why, fault
 
 
@@ -167,11 +167,11 @@ def test_whatever_the_sensors_do_control_holds_says_why_and_goes_on(
     more = scale.kills // 60
     faults = [*FAULTS, *dice.choices(FAULTS, k=3 * (more - 1))] if more else list(FAULTS[:3])
     dice.shuffle(faults)
-    begin = session.ticks.last
+    begin = session.log.last
     for fault in faults:
         suffer(session, fault, dice)
     session.swing.check()
-    ticks = session.ticks.since(begin)
+    ticks = session.log.since(begin)
     tried = Counter(fault.name.split(".")[0].split()[0] for fault in faults if not fault.of_camera)
     cameras = sum(fault.of_camera for fault in faults)
     tell(
@@ -206,7 +206,7 @@ def test_a_wall_clock_that_is_set_changes_nothing(
         session.goes_on(0.5)
         session.robot_clock.set(step_s)
         session.goes_on(0.5)
-    ticks = session.ticks.since(begin)
+    ticks = session.log.since(begin)
     check_holds(ticks)
     session.swing.check()
     assert int(ticks["robot_faults"][-1]) == int(begin["robot_faults"])
@@ -273,12 +273,12 @@ def test_a_core_that_is_taken_away_costs_ticks_and_never_makes_a_burst(
     with thief(session.run) as steal:
         for _ in range(min(8 + scale.kills, 200)):
             time.sleep(dice.uniform(0.05, 0.4))  # until a random moment
-            before = session.ticks.last
+            before = session.log.last
             steal()
-            late = session.ticks.when("a tick", lambda tick: True, after=session.ticks.last)
-            after = session.ticks.when("the one that skipped", lambda tick: True, after=late)
+            late = session.log.when("a tick", lambda tick: True, after=session.log.last)
+            after = session.log.when("the one that skipped", lambda tick: True, after=late)
             skipped.append(int(after["overruns"] - before["overruns"]))
-    ticks, period = session.ticks.since(begin), session.ticks.config.period_ns
+    ticks, period = session.log.since(begin), session.log.config.period_ns
     t_sent = session.stamps.sent + round(HOUR_S * 1e9) - wall_offset_ns()
     commands = commands_of_ticks(ticks, t_sent)
     session.swing.check()
