@@ -120,6 +120,12 @@ def test_a_robot_that_was_lost_may_be_found_elsewhere_also_with_a_fault(
     assert control.wrong == []
 
 
+def test_one_found_beyond_its_limits_is_left_alone(control: Control) -> None:
+    control.does(25, hold=Hold.NO_STATE)
+    control.does(hold=Hold.NO_CHUNK, state=91, command=91)
+    assert control.wrong == []
+
+
 @pytest.mark.parametrize("hold", [Hold.NONE, Hold.ROBOT_FAULT])
 def test_one_that_was_silent_for_less_may_not(control: Control, hold: Hold) -> None:
     control.does(10, hold=Hold.NO_STATE)
