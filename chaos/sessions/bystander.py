@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from driven import CHILDREN, Driven
@@ -33,7 +33,7 @@ class Bystander:
         self.looks: list[Look] = []
         self.driven = driven
         self._pids = {name: driven.pid(name) for name in ("supervisor", "fake", *CHILDREN)}
-        self._last = self.driven.log.last
+        self._last: Any = None  # tick, at the last look
         self._start = time.monotonic()
 
     @property
