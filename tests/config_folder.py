@@ -46,9 +46,10 @@ class Folder:
 
 @pytest.fixture(name="folder")
 def copied_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    """The loader reads this copy of the robots' files; the current folder is empty."""
+    """The loader reads this copy of a robot and its policy; the current folder is empty."""
     root = tmp_path / "configs"
-    shutil.copytree(SHIPPED / "robots" / "igris_b", root / "robots" / "igris_b")
+    for folder in ("robots/igris_b", "policies/flow_demo"):
+        shutil.copytree(SHIPPED / folder, root / folder)
     monkeypatch.setattr(config_load, "configs_folder", lambda: root)
     monkeypatch.chdir(tmp_path)
     return Folder(root)

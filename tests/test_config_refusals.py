@@ -47,6 +47,14 @@ def test_a_file_that_is_missing_is_named(folder: Folder, section: str) -> None:
     assert refusal() == f"{folder.path(section)}: expected a file, but nothing is there"
 
 
+def test_a_robot_without_its_policy_is_refused_unless_another_is_given(folder: Folder) -> None:
+    folder.edit("robot", lambda robot: robot.update(policy="nowhere.yaml"))
+    message = refusal()
+    assert message.startswith(f"{folder.path('robot')}: policy: expected a file beside it or in ")
+    assert "nothing is at 'nowhere.yaml'" in message
+    assert load("-P", "mine.yaml").config.run.policy_yaml_path.endswith("mine.yaml")
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(folder: Folder) -> None:
     folder.path("params").unlink()
     folder.path("params").mkdir()

@@ -150,6 +150,12 @@ def _run_options(
     given = {key: value for key, value in flags.items() if value is not None}
     run = apply(overrides, "run", defaults, RunOptions, "command line")
     run = convert(structs.asdict(run) | given, RunOptions, "command line")
+    unasked = run.policy_yaml_path == defaults["policy_yaml_path"]
+    if unasked and not is_file(Path(run.policy_yaml_path)):
+        raise ConfigError(
+            f"{folder / 'robot.yaml'}: policy: expected a file beside it or in {configs_folder()}, "
+            f"but nothing is at {robot.policy!r}; or give one with -P"
+        )
     return structs.replace(run, policy_yaml_path=str(absolute(run.policy_yaml_path)))
 
 
