@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -33,6 +32,7 @@ from rt.errors import (
     ShmFullError,
 )
 from rt.shm import Ring
+from rt.shm.own_file import open_own
 
 SHM = Path("/dev/shm")
 TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
@@ -58,7 +58,7 @@ class Lock:
         self.path = SHM / f"rt.{session}.{role}.lock"
         for attempt in range(20):
             try:
-                fd = _open(self.path, os.O_CREAT)
+                fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise _full(self.path) from None
@@ -123,11 +123,11 @@ class Lock:
 def holder(session: str, role: str) -> int | None:
     """The pid that holds the lock; 0: somebody, but who is not to be told; None: nobody."""
     try:
-        fd = _open(SHM / f"rt.{session}.{role}.lock")
+        fd = open_own(SHM / f"rt.{session}.{role}.lock", os.O_RDWR)
     except FileNotFoundError:
         return None
     except OSError:
-        return 0  # another user's: we cannot look, so it may be live
+        return 0  # another user's, or no lock: we cannot look, so it may be live
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -144,19 +144,6 @@ def _full(path: Path) -> ShmFullError:
         f"/dev/shm is full: expected room for {path.name}: free some, "
         "e.g. with python -m rt.inspect --clean"
     )
-
-
-def _open(path: Path, flags: int = 0) -> int:
-    """A lock's file. Raises OSError unless it is a plain file of ours that has no other name:
-    anybody may make files in /dev/shm, also links to what a lock's holder would overwrite."""
-    # Non-blocking, because somebody may have made a pipe.
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
-    status = os.fstat(fd)
-    ours = status.st_uid == os.geteuid() and status.st_nlink <= 1
-    if not (ours and stat.S_ISREG(status.st_mode)):
-        os.close(fd)
-        raise PermissionError(errno.EPERM, f"made by user {status.st_uid}, or by no lock")
-    return fd
 
 
 def robot_lock(config: Config) -> AbstractContextManager[object]:

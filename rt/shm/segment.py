@@ -16,7 +16,6 @@ import fcntl
 import mmap
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,7 @@ from rt.shm.layout import (
     mismatch,
     write_header,
 )
+from rt.shm.own_file import open_own
 
 _NAME = re.compile(r"/[A-Za-z0-9._-]{1,200}")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{0,64}")
@@ -130,21 +130,17 @@ def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment
     name = full_name(name)
     try:
         access = os.O_RDWR if writable else os.O_RDONLY
-        # Not by posix_ipc, which waits at a pipe that somebody made there until it is written to.
-        file = os.open(f"/dev/shm{name}", access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open_own(Path(f"/dev/shm{name}"), access)
     except FileNotFoundError:
         raise SegmentMissingError(
             f"segment {name}: expected it in /dev/shm, got nothing; start its session first."
         ) from None
     except PermissionError:
         raise _anothers(name) from None
-    except OSError as error:  # a link, which is never followed, or a folder
+    except OSError as error:
         raise ShmError(f"segment {name}: expected shared memory, got: {error.strerror}.") from None
     try:
-        status = os.fstat(file)
-        if status.st_uid != os.geteuid():  # also one that lets everybody open it
-            raise _anothers(name)
-        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        size = os.fstat(file).st_size
         if size < TEXT_OFFSET:
             raise mismatch(name, "size in bytes", f"at least {TEXT_OFFSET}", size)
         # No more than the header, until it has vouched for the rest: populating fills holes.
