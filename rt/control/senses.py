@@ -19,6 +19,21 @@ from rt.robots.robot import Robot, State
 LOST_S = 1.0  # silent for longer, a robot may have been restarted, or moved
 
 
+class Absence:
+    """Since when something is not there."""
+
+    def __init__(self) -> None:
+        self._since_ns = 0
+
+    def look(self, now_ns: int, *, there: bool) -> bool:
+        """Whether it is away, or was until now, for longer than LOST_S."""
+        # Ticks that were skipped, by planning in sequential mode say, do not count unless a look
+        # before them failed.
+        since_ns = self._since_ns or now_ns
+        self._since_ns = 0 if there else since_ns
+        return now_ns - since_ns > LOST_S * 1e9
+
+
 class Senses:
     """One look at the robot a tick."""
 
@@ -28,8 +43,8 @@ class Senses:
         self.measured = False  # in this tick, though perhaps of a robot that reports a fault
         self.lost = False  # there was no good look for LOST_S
         self.found = False  # the first good look after that, or the first that measured anything
-        self._missing_since = 0  # when a look was not good for the first time, ns
-        self._unseen_since = 0  # when nothing was measured for the first time, ns
+        self._good_looks = Absence()
+        self._measurements = Absence()
         self._robot = robot
         self._recorder = recorder
         self._max_age_ns = config.robot.max_state_age_ms * 1_000_000
@@ -44,18 +59,12 @@ class Senses:
         except Exception as error:  # a driver's fault, whatever it is, must not end the loop
             self._recorder.count_fault(error)
             sensed = Hold.NO_STATE
-        # Ticks that were skipped, by planning in sequential mode say, do not count unless a look
-        # before them failed.
-        missing_since = self._missing_since or now_ns
-        unseen_since = self._unseen_since or now_ns
-        missing = now_ns - missing_since > LOST_S * 1e9
-        unseen = now_ns - unseen_since > LOST_S * 1e9
         good = sensed is Hold.NONE
+        no_good_look = self._good_looks.look(now_ns, there=good)
+        unseen = self._measurements.look(now_ns, there=self.measured)
         # One that comes back with a fault is found too: it must not be held where it was.
-        self.found = (missing and good) or (unseen and self.measured)
-        self.lost = missing and not good
-        self._missing_since = 0 if good else missing_since
-        self._unseen_since = 0 if self.measured else unseen_since
+        self.found = (no_good_look and good) or (unseen and self.measured)
+        self.lost = no_good_look and not good
         return sensed
 
     def is_near_limits(self) -> bool:
