@@ -169,6 +169,21 @@ def test_a_robot_that_comes_back_faulty_is_held_where_it_is_found(
     assert all((sent.command == 0.2).all() for sent in since)
 
 
+def test_a_robot_that_sags_through_a_long_fault_is_held_where_it_was_told_to_be(
+    gated: SimulatedRun,
+) -> None:
+    """Only what was not measured at all is found again: else its weight would lead the way."""
+    run = running(gated)
+    before = len(run.robot.sent)
+    run.robot.fault, run.robot.share = "motor 3: over-current", 0.0
+    for _ in range(40):
+        run.robot.position[:] -= 0.001
+        run.tick()
+    since = np.array([sent.command for sent in run.robot.sent[before:]])
+    assert len(since) >= 40
+    assert (since == since[-1]).all()
+
+
 def test_a_robot_that_was_lost_while_it_yielded_is_not_moved_to_where_it_yielded(
     simulate: Simulate,
 ) -> None:
