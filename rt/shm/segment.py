@@ -125,7 +125,7 @@ def _allocate(name: str, size: int) -> int:
 def attach(name: str, dtype: np.dtype[Any] | None, *, writable: bool) -> Segment:
     """Map an existing segment after checking that it is what it says (and of `dtype`, if given).
 
-    Raises SegmentMissingError, LayoutError; ShmError if it is another user's.
+    Raises SegmentMissingError, LayoutError; ShmError if it is another user's, or no plain file.
     """
     name = full_name(name)
     try:
