@@ -1,7 +1,8 @@
 """What a run measured: printed at its end, and kept as JSON beside the page written from it.
 
 A page (docs/benchmarks.md, docs/reliability.md) has sections; the tests of a run keep the figures
-of some of them, each with the machine and the day. A section that was not measured stays as it was.
+of some of them, each with the machine and the day. A section that was not measured stays as it was,
+and so does the word that a test failed, until it passes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 LINES: list[str] = []  # to print at the end of the run
 SECTIONS: dict[str, dict[str, Any]] = {}  # figures of this run, by section
+OUTCOMES = ("failed", "error", "passed")
+FAILED = "failed"  # beside the sections: the tests that failed when they ran last, and on what day
 
 
 class Measured(msgspec.Struct):
@@ -60,15 +63,23 @@ class Page:
     sections: Iterable[str]  # in their order
     text: Callable[[str, dict[str, Any]], str]  # a section's, in Markdown, from its figures
 
-    def write(self, failed: Sequence[str] = ()) -> None:
-        """Keep what this run measured, and write the page from all that was kept so far; on top,
-        what `failed` in this run: nothing else on the page would tell."""
-        kept = DOCS / f"{self.name}.json"
-        if SECTIONS:
-            _save(kept)
-        measured, parts = _load(kept), [self.head]
-        if failed:
-            parts.append(f"**Failed in the newest run:** {', '.join(failed)}.")
+    def save(self, *, failed: Iterable[str] = (), passed: Iterable[str] = ()) -> None:
+        """Keep what this run measured, and which of its tests failed."""
+        kept, today = self._load(), datetime.datetime.now(datetime.UTC).date().isoformat()
+        before = kept[FAILED].figures if FAILED in kept else {}
+        still = {test: day for test, day in before.items() if test not in {*passed}}
+        figures = SECTIONS | {FAILED: still | dict.fromkeys(failed, today)}
+        new = {name: Measured(machine(), today, found) for name, found in figures.items()}
+        encoded = msgspec.json.encode(kept | new, enc_hook=_plain)
+        self._kept.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+
+    def write(self) -> None:
+        """Write the page from all that was kept so far; on top, what failed: nothing else on it
+        would tell."""
+        measured, parts = self._load(), [self.head]
+        if FAILED in measured and (failed := measured[FAILED].figures):
+            told = ", ".join(f"`{test}` ({day})" for test, day in failed.items())
+            parts.append(f"**Failed when run last:** {told}.")
         for section in self.sections:
             if found := measured.get(section):
                 try:
@@ -78,6 +89,15 @@ class Page:
                 parts.append(f"{text}\n\n*{found.machine}; {found.date}.*")
         (DOCS / f"{self.name}.md").write_text("\n\n".join(parts) + "\n")
 
+    @property
+    def _kept(self) -> Path:
+        return DOCS / f"{self.name}.json"
+
+    def _load(self) -> dict[str, Measured]:
+        if not self._kept.exists():
+            return {}
+        return msgspec.json.decode(self._kept.read_bytes(), type=dict[str, Measured])
+
 
 def conclude(terminal: pytest.TerminalReporter, page: Page, *, write: bool) -> None:
     """At the end of a run: print all that was reported, with the machine; `write`: the page too."""
@@ -85,27 +105,16 @@ def conclude(terminal: pytest.TerminalReporter, page: Page, *, write: bool) -> N
         terminal.section(f"measured on {machine()}")
         for line in LINES:
             terminal.write_line(line)
-    if write and SECTIONS:
-        broken = terminal.stats.get("failed", []) + terminal.stats.get("error", [])
-        page.write([f"`{report.nodeid}`" for report in broken])
+    if write:
+        ended = {how: [test.nodeid for test in terminal.stats.get(how, [])] for how in OUTCOMES}
+        page.save(failed=ended["failed"] + ended["error"], passed=ended["passed"])
+        page.write()
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _load(path: Path) -> dict[str, Measured]:
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Measured]) if path.exists() else {}
-
-
-def _save(path: Path) -> None:
-    """Put this run's sections in the place of those that the file has."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    new = {name: Measured(machine(), today, figures) for name, figures in SECTIONS.items()}
-    encoded = msgspec.json.encode(_load(path) | new, enc_hook=_plain)
-    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
 def _plain(value: Any) -> Any:
