@@ -17,17 +17,15 @@ import numpy as np
 import pytest
 from budgets import judge
 from cyclictest import ABOVE, Cyclictest, cyclictest, needs_cyclictest, percentiles
+from filming import filming
 from load import busy
 from loop_process import Run
 from numpy.typing import NDArray
 from proof import keep, report
-from test_cameras import Filming, filming, session
 from waking import our_loop, session_at
 
 from rt.cores import divide
 from rt.follow import launched
-
-__all__ = ["filming", "session"]  # fixtures: the cameras
 
 RATES_HZ = (20, 50, 200, 1000)
 PAIRS, SECONDS = 3, 12.0  # of each rate, in the long form
@@ -49,8 +47,9 @@ def sessions() -> Iterator[dict[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def load(filming: Filming) -> Iterator[None]:
-    with busy(divide("last").others, tuple(os.sched_getaffinity(0))):
+def load(core: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    everywhere = tuple(os.sched_getaffinity(0))
+    with filming(tmp_path_factory.mktemp("film")), busy(divide("last").others, everywhere):
         yield
 
 
