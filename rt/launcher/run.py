@@ -121,7 +121,7 @@ def divide_cores(config: Config) -> Config:
 
 def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
     """Create the session, run it, remove it."""
-    with Supervisor(config) as supervisor:
+    with Supervisor(config, console.say) as supervisor:
         interrupt.force = supervisor.force
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
@@ -166,8 +166,7 @@ def wait_until(
 ) -> bool:
     """Show a child's progress until it says that it is in `state`. False: interrupted."""
     while child.state != state:
-        for line in supervisor.watch():
-            console.say(line)
+        supervisor.watch()
         if interrupt or (child.exit_code == 0):
             return False
         line = progress(child.name, child.state, child.progress, child.detail)
@@ -182,13 +181,10 @@ def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> No
     control = supervisor.children["control"]
     try:
         while not interrupt and not board.over and control.exit_code is None:
-            for line in supervisor.watch():
-                console.say(line)
+            supervisor.watch()
             board.look()
             time.sleep(LOOK_S)
         supervisor.watch()  # control may have died of a fault: that ends the run with its words
     finally:
         supervisor.stop()
-        for line in supervisor.said:
-            console.say(line)
         board.close()

@@ -72,8 +72,7 @@ def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrup
                     if time.monotonic() - looked > LOOK_S:
                         looked = time.monotonic()
                         pipeline.tell(inference)
-                        for line in supervisor.watch():
-                            console.say(line)
+                        supervisor.watch()
                         board.look()
             except Interrupted:
                 pass

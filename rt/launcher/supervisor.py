@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 
 from rt import clock
 from rt.config import Config
@@ -45,16 +46,18 @@ class ChildFailedError(RtError):
 class Supervisor:
     """The life of one session. Use as a context manager."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         """Take the session's lock, remove what a dead session left, make the rings.
+
+        `say`: what is worth telling goes there, a line at a time.
 
         Raises SessionLiveError when the session, or an orphaned control process of it, lives.
         """
         self.config = config
         self.session = Session(config.run.session)
         self.children: dict[str, Child] = {}
-        self.said: list[str] = []  # what there was to tell when it stopped
         self.helpers: list[Child] = []  # the robot's own and its cameras: they run first
+        self._say = say
         self._lock = Lock(config.run.session, "supervisor")
         try:
             # Both locks, so that no orphaned control process can begin to use what we remove.
@@ -93,34 +96,37 @@ class Supervisor:
         }
         self.helpers = [self.children[name] for name in helpers]
 
-    def watch(self) -> list[str]:
-        """One look at every spawned child; returns what is worth telling.
+    def watch(self) -> None:
+        """One look at every spawned child.
 
         Raises ChildFailedError when the session cannot go on.
         """
-        said = []
         for child in self.children.values():
             if not child.pid:
                 continue
             if child.exit_code is None:
-                if child.name == "control":
-                    self._check_ticking(child)
-                timeout = self.config.params.inference_timeout_s
-                if child.name == "inference" and child.silent_for() > timeout:
-                    said.append(f"inference has not beaten for {timeout:g} s: killed")
-                    child.kill()
-                child.note_running()
-                continue
-            if child.name == "control":
-                if child.exit_code == 0:
-                    continue  # stopped in order: the launcher sees it
-                raise ChildFailedError(self._last_words(child), child.exit_code)
-            if child.beyond_repair:
-                raise ChildFailedError(self._last_words(child), child.exit_code)
-            words = self._last_words(child)
-            if child.restart_when_due():
-                said.append(f"{words}; restarted ({child.restarts} of {RESTARTS})")
-        return said
+                self._watch_living(child)
+            else:
+                self._watch_dead(child)
+
+    def _watch_living(self, child: Child) -> None:
+        if child.name == "control":
+            self._check_ticking(child)
+        timeout = self.config.params.inference_timeout_s
+        if child.name == "inference" and child.silent_for() > timeout:
+            self._say(f"inference has not beaten for {timeout:g} s: killed")
+            child.kill()
+        child.note_running()
+
+    def _watch_dead(self, child: Child) -> None:
+        control = child.name == "control"
+        if control and child.exit_code == 0:
+            return  # stopped in order: the launcher sees it
+        words = self._last_words(child)
+        if control or child.beyond_repair:
+            raise ChildFailedError(words, child.exit_code)
+        if child.restart_when_due():
+            self._say(f"{words}; restarted ({child.restarts} of {RESTARTS})")
 
     def _check_ticking(self, control: Child) -> None:
         """A control process that hangs, in its driver say, cannot be mended from here."""
@@ -171,7 +177,7 @@ class Supervisor:
             child.spawn()
             child.end(time.monotonic() + seconds + SAFE_STOP_START_S)
             if child.exit_code:
-                self.said.append(f"safe stop: {self._last_words(child)}")
+                self._say(f"safe stop: {self._last_words(child)}")
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
