@@ -52,15 +52,18 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def belongs(pid: int, session: str) -> bool:
+    """Whether the process lives and has the session's name among its words: it is its own, and may
+    be signalled, whoever had its pid before."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return session.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 def processes(session: str) -> list[int]:
-    """Those that live and have the session's name among their words: they are its own, and may be
-    signalled, whoever had their pid before."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if session.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
+    """Those that belong to it."""
+    pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if belongs(pid, session)]
 
 
 def until(what: str, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
@@ -113,7 +116,7 @@ class Launched:
         finally:
             snapshots.close()
 
-    def until(self, what: str, look: Callable[[], Any]) -> Any:
+    def until(self, what: str, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
         """Look until there is something to see, while it runs."""
 
         def look_on() -> Any:
@@ -121,11 +124,13 @@ class Launched:
             return look()
 
         try:
-            return until(what, look_on)
+            return until(what, look_on, patience_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}") from None
 
-    def when(self, what: str, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    def when(
+        self, what: str, true: Callable[[dict[str, Any]], object], patience_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
         """The first snapshot of which `true` holds."""
 
         def look() -> dict[str, Any] | None:
@@ -133,7 +138,7 @@ class Launched:
             return seen if seen and true(seen) else None
 
         try:
-            return until(what, look)
+            return until(what, look, patience_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}\n{self.inspect()}") from None
 

@@ -17,10 +17,12 @@ from rt.robots.fake.report import Report, Stream
 from rt.session import Session
 
 
-def driving(label: str, fake: Fake, *arguments: str, gated: bool = False) -> Launched:
+def driving(
+    label: str, fake: Fake, *arguments: str, gated: bool = False, session: str = ""
+) -> Launched:
     """A launch that drives the fake robot; `gated`: not before the operator's `go`."""
     yes = () if gated else ("--yes",)
-    return Launched(label, "--io", "dds", *yes, *fake.where, *arguments)
+    return Launched(label, "--io", "dds", *yes, *fake.where, *arguments, session=session)
 
 
 class Fake:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from judge import Judge
-from launched import Launched, alive, unique_session, until
-from playing import Fake
+from launched import Launched, belongs, unique_session
+from playing import Fake, driving
 from strays import strays
 from tick_log import TickLog, executes
 
@@ -42,22 +40,16 @@ class Driven:
         """Start a session; returns once its rings can be read."""
         if hasattr(self, "run"):
             self.run.log.unlink()  # all that the one before had left is for this one to remove
-        self.run = Launched(
-            *("driven", "--io", "dds", "--yes", *self.fake.where),
-            *("--set", f"params.max_delta_deg={ARM_SLEW_DEG}"),
-            session=self.session,
-        ).__enter__()
-        until("the session's rings", self._made)
+        slew = ("--set", f"params.max_delta_deg={ARM_SLEW_DEG}")
+        self.run = driving("driven", self.fake, *slew, session=self.session)
+        made = f"session {self.session}: robot"  # which it says when its rings are
+        self.run.until("the session's rings", lambda: made in self.run.output)
         session = Session(self.session)
         self.statuses = {name: session.reader(f"status.{name}") for name in CHILDREN}
         self.frames = {name: session.reader(name.replace("camera.", "frame.")) for name in CAMERAS}
         self.chunks = session.reader("chunk")
         self.log = TickLog(session)
         self.judge = Judge(self.log)
-
-    def _made(self) -> bool:
-        assert self.run.process.poll() is None, self.run.output
-        return f"session {self.session}: robot" in self.run.output  # it says so when they are
 
     def status(self, name: str) -> Any:
         """The newest status record of a child; None if it has written none."""
@@ -73,14 +65,8 @@ class Driven:
         else:
             status = self.status(name)
             pid = 0 if status is None else int(status["pid"])
-            return pid if self._is_ours(pid) else 0
+            return pid if belongs(pid, self.session) else 0
         return process.pid if process is not None and process.poll() is None else 0
-
-    def _is_ours(self, pid: int) -> bool:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            return pid > 0 and alive(pid) and self.session.encode() in words
-        return False
 
     @property
     def at_work(self) -> bool:
@@ -93,19 +79,14 @@ class Driven:
 
     def until(self, what: str, look: Callable[[], Any]) -> Any:
         """Look until there is something to see, while the session runs."""
-
-        def look_on() -> Any:
-            assert self.run.process.poll() is None, "it ended"
-            return look()
-
         try:
-            return until(what, look_on, PATIENCE_S)
+            return self.run.until(what, look, PATIENCE_S)
         except AssertionError as error:
             told = {name: self.status(name) for name in CHILDREN}
             states = {name: text(s["state"]) for name, s in told.items() if s is not None}
             tick = self.log.last
             why = "" if tick is None else f"{Hold(int(tick['hold'])).name}: {text(tick['why'])}"
-            raise AssertionError(f"{error}\n{states}\n{why}\n{self.run.output}") from None
+            raise AssertionError(f"{error}\n{states}\n{why}") from None
 
     def until_at_work(self) -> None:
         self.until("all of it to be at work", lambda: self.at_work)
@@ -114,9 +95,7 @@ class Driven:
         """End the robot, once it has told what it heard."""
         self.fake.settle()
         self._heard += self.fake.report.streams.items()
-        assert self.fake.process is not None
-        self.fake.process.send_signal(number)
-        self.fake.process.wait(PATIENCE_S)
+        self.fake.stop(number)
 
     def heard(self) -> list[tuple[str, Stream]]:
         """What this robot and those before it were commanded, by topic."""

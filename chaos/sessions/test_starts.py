@@ -9,11 +9,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
+from driven import PATIENCE_S
 from launched import Launched, run_module, segments, unique_session, until
 from reliability import tell
 from scale import Scale
 
-PATIENCE_S = 170.0  # generous: the machine may be shared
 LONGEST_START_S = 5.0  # a launch is cut short before that
 
 
@@ -34,12 +34,7 @@ ENDS: tuple[Callable[[Launched], None], ...] = (order, interrupt, terminate)
 
 def works(run: Launched) -> None:
     """Return once it executes its first chunk."""
-
-    def look() -> bool:
-        seen = run.inspect()
-        return seen is not None and seen["chunk"]["id"] >= 0
-
-    until(f"{run.session} to execute a chunk", look, PATIENCE_S)
+    run.when("it to execute a chunk", lambda seen: seen["chunk"]["id"] >= 0, PATIENCE_S)
 
 
 def ends_in_order(run: Launched) -> None:

@@ -14,12 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from launched import Launched
+from launched import Launched, belongs
 from numpy.typing import NDArray
 from playing import Fake
 from reliability import tell
@@ -125,7 +124,7 @@ def disturb_camera(session: Surrounded, number: signal.Signals, dice: random.Ran
     """Send the signal to a camera's process, and let a stopped one go on after a while."""
     camera = "camera." + dice.choice(session.log.config.params.camera_names)
     victim = session.run.pid(camera)
-    assert session.run.session in Path(f"/proc/{victim}/cmdline").read_text()
+    assert belongs(victim, session.run.session)
     os.kill(victim, number)
     if number is signal.SIGSTOP:
         time.sleep(dice.uniform(0.1, 2))  # for how long it is stopped
