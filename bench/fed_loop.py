@@ -1,7 +1,7 @@
 """The real control loop, fed with a measurement before each tick and with chunks now and then.
 
-The loop, the rings and the simulator's driver are the real ones; only the simulator and inference
-are played, by the loop's own process between two ticks.
+The loop, the rings and the robot's driver are the real ones; inference is played, and the simulator
+where the robot is its, by the loop's own process between two ticks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rt.config import Config
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Tick
 from rt.records import Hold, Phase
+from rt.robots.robot import Robot
 from rt.robots.sim.robot import SimRobot
 from rt.session import Session
 
@@ -44,20 +45,16 @@ def as_control() -> Iterator[str]:
 class FedLoop:
     """Assumption: `config` has no warm-up ticks and no end of the episode."""
 
-    def __init__(self, config: Config, session: Session) -> None:
+    def __init__(self, config: Config, session: Session, robot: Robot) -> None:
         self.loop = ControlLoop(
             config,
-            SimRobot(config, session),
+            robot,
             ticks=session.writer("tick"),
             chunks=session.reader("chunk"),
             commands=session.reader("command"),
         )
         self.k = 0  # the next tick of `tick_now`
         self._feed = Feed(config, session)
-        while not self.executing:
-            self.measure()
-            self.infer()
-            self.tick_now()
 
     @property
     def executing(self) -> bool:
@@ -73,10 +70,11 @@ class FedLoop:
         """A new chunk from inference, observed three ticks ago."""
         self._feed.infer(max(self.k - 3, 0), self.loop.episode.number)
 
-    def tick_now(self) -> int:
-        """One tick, due now; returns how long it took, ns."""
+    def tick_now(self, skipped: int = 0) -> int:
+        """One tick, due now, after so many that were skipped; returns how long it took, ns."""
+        self.k += skipped
         start = clock.now_ns()
-        self.loop.tick(Tick(self.k, start, start))
+        self.loop.tick(Tick(self.k, start, start), skipped=skipped)
         self.k += 1
         return clock.now_ns() - start
 
@@ -90,3 +88,13 @@ class FedLoop:
             took.append(self.tick_now())
         assert self.executing
         return took
+
+
+def executing(config: Config, session: Session) -> FedLoop:
+    """A loop with the simulated robot, once it executes."""
+    fed = FedLoop(config, session, SimRobot(config, session))
+    while not fed.executing:
+        fed.measure()
+        fed.infer()
+        fed.tick_now()
+    return fed

@@ -10,7 +10,7 @@ import time
 
 import msgspec
 import numpy as np
-from fed_loop import FedLoop
+from fed_loop import FedLoop, executing
 from feed import CHUNK_EVERY
 from numpy.typing import NDArray
 from put_back.hooks import Hooks
@@ -88,7 +88,7 @@ def main() -> None:
     session = Session(name)
     config = session.config()
     others = divide("last").others
-    fed = FedLoop(config, session)
+    fed = executing(config, session)
     grants = realtime.enter(Realtime(priority=priority, cpu=core), core, require=False)
     ticker = Ticker(config.period_ns, spin_ns=spin_us * 1000)
     hooks = Hooks(ticker, others, ticker.wait)

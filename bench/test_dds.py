@@ -14,16 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 from budgets import judge
-from fed_loop import as_control
-from feed import CHUNK_EVERY, Feed, session_for
+from fed_loop import FedLoop, as_control
+from feed import CHUNK_EVERY, session_for
 from playing import Fake
 from proof import keep, report
 from ratio import told
 
-from rt import clock
 from rt.config import Config
 from rt.config.load import load_config
-from rt.control.loop import ControlLoop
 from rt.control.ticker import Ticker
 from rt.launcher.options import parse
 from rt.records import Hold
@@ -72,40 +70,27 @@ class Side:
 
     def __init__(self, config: Config, session: Session, robot: Robot) -> None:
         self._period_ns = config.period_ns
-        self._feed = Feed(config, session)
-        self._loop = ControlLoop(
-            config,
-            robot,
-            ticks=session.writer("tick"),
-            chunks=session.reader("chunk"),
-            commands=session.reader("command"),
-        )
-        self._first = 0  # ticks go on over the rounds
+        self._fed = FedLoop(config, session, robot)  # whose ticks go on over the rounds
 
     def run(self, seconds: float, age: Callable[[], int] = lambda: 0) -> Figures:
         """Tick in real time; it is fed, and `age` is called, at each tick, untimed."""
-        ticker, ages, took = Ticker(self._period_ns), [], []
+        fed, ticker, ages, took = self._fed, Ticker(self._period_ns), [], []
         for _ in range(round(seconds * 1e9 / self._period_ns)):
-            tick = ticker.wait()
-            assert tick is not None
-            self._feed.measure()  # which a robot over DDS does by itself: both do the same here
-            k = self._first + tick.k
-            start = clock.now_ns()
-            self._loop.tick(tick._replace(k=k, t_wake=start), skipped=ticker.skipped)
-            took.append(clock.now_ns() - start)
+            assert ticker.wait() is not None
+            fed.measure()  # which a robot over DDS does by itself: both do the same here
+            took.append(fed.tick_now(ticker.skipped))
             ages.append(age() - took[-1])
-            if k % CHUNK_EVERY == 0:
-                self._feed.infer(k, self._loop.episode.number)
-        self._first = k + 1
+            if fed.k % CHUNK_EVERY == 0:
+                fed.infer()
         return Figures(np.array(ages) / 1e6, np.array(took) / 1e3)
 
     def settle(self) -> None:
         """Tick until it executes."""
         for _ in range(20):
             self.run(1.0)
-            if int(self._loop.record["hold"]) == Hold.NONE and self._loop.swap.index >= 0:
+            if self._fed.executing:
                 return
-        raise AssertionError(f"holds: {Hold(int(self._loop.record['hold'])).name}")
+        raise AssertionError(f"holds: {Hold(int(self._fed.loop.record['hold'])).name}")
 
 
 def at(config: Config, ticks_per_row: int) -> Config:

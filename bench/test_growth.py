@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from fed_loop import FedLoop, as_control
+from fed_loop import FedLoop, as_control, executing
 from feed import session_for
 from proof import keep, report
 
@@ -87,7 +87,7 @@ def sized(*, joints: int = 24, rows: int = 50, cameras: int = 0) -> Iterator[Siz
         mono_image_resize=IMAGE,
     )
     with session_for(f"growth{next(_count)}", chosen) as session:
-        yield Sized(session, FedLoop(chosen, session), Observer(chosen, session), cameras)
+        yield Sized(session, executing(chosen, session), Observer(chosen, session), cameras)
 
 
 def by_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, list[float]]:

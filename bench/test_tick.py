@@ -12,7 +12,7 @@ from multiprocessing import Pipe
 import numpy as np
 import pytest
 from budgets import judge
-from fed_loop import FedLoop, as_control
+from fed_loop import FedLoop, as_control, executing
 from feed import session_for
 from proof import report
 
@@ -26,7 +26,7 @@ ROUNDS, TICKS = 15, 1000
 def fed() -> Iterator[FedLoop]:
     chosen = config(TWO_ARMS, action_chunk_size=50)
     with session_for("tick", chosen) as session:
-        yield FedLoop(chosen, session)
+        yield executing(chosen, session)
 
 
 def pipe_of(payload: bytes) -> Callable[[int], list[int]]:
