@@ -14,18 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from broken_files import JUNK, as_json, as_yaml, broken, changed_bytes, odd_values
 from config_folder import put
-from fuzzing import (
-    JUNK,
-    as_json,
-    as_yaml,
-    broken,
-    changed_bytes,
-    fuzz,
-    no_hang,
-    odd_values,
-    outcome,
-)
+from fuzzing import fuzz, no_hang, outcome
 from hypothesis import strategies as st
 from reliability import tell
 from safetensors.numpy import save

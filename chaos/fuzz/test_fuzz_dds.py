@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from broken_files import changed_bytes
 from dds_env import fresh_domain, fresh_robot_id
-from fuzzing import changed_bytes, fuzz
+from fuzzing import fuzz
 from good_messages import TYPES, good
 from hypothesis import strategies as st
 from reliability import tell

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from fuzzing import fuzz, odd_values
+from broken_files import odd_values
+from fuzzing import fuzz
 from hypothesis import strategies as st
 from launched import SHM, run_module, segments, unique_session
 from reliability import tell
