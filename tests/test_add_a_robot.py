@@ -20,7 +20,7 @@ from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import ConfigError, RtError
 from rt.launcher.options import parse
-from rt.launcher.run import check_run
+from rt.launcher.prepare import check_run
 from rt.robots.dds.bus import LOOPBACK
 from rt.robots.robot import Robot, SafeStop, Task
 

@@ -25,7 +25,7 @@ from rt.config import Config
 from rt.config.load import load_config
 from rt.errors import NoSessionError, RobotError
 from rt.launcher.options import parse
-from rt.launcher.run import with_fake
+from rt.launcher.prepare import with_fake
 from rt.records import frame_dtype
 from rt.robots.dds import DdsBus
 from rt.robots.dds.bus import LOOPBACK

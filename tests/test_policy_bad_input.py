@@ -24,7 +24,7 @@ from rt.infer.inpainting import guided_action_chunk_inference
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.flow import FlowPolicy, random_observation
 from rt.infer.process import open_pipeline
-from rt.launcher.run import check_run
+from rt.launcher.prepare import check_run
 from rt.records import STATUS
 from rt.session import Session, ring_table
 

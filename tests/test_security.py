@@ -285,7 +285,7 @@ def test_a_run_writes_nothing_but_its_segments(tmp_path: Path) -> None:
         "    if event in ('os.mkdir', 'os.rename', 'os.remove', 'os.symlink', 'shutil.rmtree'):\n"
         "        opened.append((event, args))\n"
         "from rt.launcher.options import parse\n"
-        "from rt.launcher.run import check_run\n"
+        "from rt.launcher.prepare import check_run\n"
         "from rt.config.load import load_config\n"
         "from rt.infer.loader import build_policy\n"
         "sys.addaudithook(hook)\n"

@@ -30,7 +30,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.infer.statistics_pickle import convert_pickle
 from rt.launcher.options import parse
-from rt.launcher.run import check_run
+from rt.launcher.prepare import check_run
 from rt.session import ring_table
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -16,7 +16,7 @@ from rt.config.load import load_config
 from rt.doctor import kernel, rights, ros, session, software
 from rt.doctor.row import Check, Row, Subject, rows_of
 from rt.launcher.options import parse
-from rt.launcher.run import with_fake
+from rt.launcher.prepare import with_fake
 
 CHECKS: tuple[Check, ...] = (
     session.launch,

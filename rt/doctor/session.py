@@ -11,7 +11,7 @@ from rt.cli import is_live
 from rt.config import Config
 from rt.doctor.row import Row, Subject
 from rt.errors import RtError
-from rt.launcher.run import check_run
+from rt.launcher.prepare import check_run
 from rt.robots.robot import find_backend, resolve
 from rt.session import ring_table, session_names
 from rt.shm.layout import layout_for
