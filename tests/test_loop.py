@@ -14,7 +14,7 @@ from rt.config import JointGroup
 from rt.control.process import hold_at_last
 from rt.errors import ConfigError
 from rt.infer.policy import Policy
-from rt.records import Hold, Order, Phase
+from rt.records import Hold, Order, Phase, text
 from rt.testing import (
     TWO_ARMS,
     WIDE_OPEN,
@@ -245,6 +245,7 @@ def test_a_driver_that_raises_is_counted_and_never_ends_the_loop(
     run.robot.raising = {method}
     run.tick(5)
     assert run.ticks[-1]["robot_faults"] == 5
+    assert method in text(run.ticks[-1]["why"])
     run.robot.raising = set()
     run.tick()
     assert run.ticks[-1]["robot_faults"] == 5

@@ -10,6 +10,8 @@ Assumptions:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rt.config import Config
 from rt.control.approach import Approach
 from rt.control.episode import Episode
@@ -98,12 +100,14 @@ class ControlLoop:
         self.episode.advance(tick.k, succeeded=self._succeeded())
 
     def _succeeded(self) -> bool:
-        if self._task is None:
-            return False
+        return self._task is not None and self._ask(self._task.succeeded)
+
+    def _ask(self, task: Callable[[], object]) -> bool:
+        """What the robot's task answers; False where it raises, which must not end the loop."""
         try:
-            return self._task.succeeded()
-        except Exception:
-            self.recorder.robot_faults += 1
+            return bool(task())
+        except Exception as error:
+            self.recorder.count_fault(error)
             return False
 
     def _take_order(self, number: int, tick: Tick) -> Answer:
@@ -203,21 +207,13 @@ class ControlLoop:
     def _begins(self, tick: Tick) -> bool:
         """Whether an episode begins with this tick: at the initial pose, and settled there."""
         if self.dry_run or self.approach.is_there(self.sender.last, self.senses.state):
-            if self.episode.arrived(tick.k):
-                self._prepare_episode()
+            if self.episode.arrived(tick.k) and self._task is not None:
+                self._ask(self._task.prepare_episode)
             if self.episode.settled(tick.k):
                 self.episode.begin(tick.k, tick.t_wake)
                 self.approach.over()
                 return True
         return False
-
-    def _prepare_episode(self) -> None:
-        if self._task is None:
-            return
-        try:
-            self._task.prepare_episode()
-        except Exception:
-            self.recorder.robot_faults += 1
 
     def _act(self, hold: Hold) -> Hold:
         """Send the target, or hold. Returns `hold`, or NOT_SENT when the driver refused."""
