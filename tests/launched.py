@@ -66,6 +66,14 @@ def processes(session: str) -> list[int]:
     return [pid for pid in pids if belongs(pid, session)]
 
 
+def replaced(seen: dict[str, Any], name: str, victim: int, state: str = "") -> bool:
+    """Whether a snapshot has another process of that name than `victim`; if given, in `state`."""
+    return any(
+        p["name"] == name and p["pid"] != victim and p["state"] == (state or p["state"])
+        for p in seen["processes"]
+    )
+
+
 def until(what: str, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
     """Look until there is something to see."""
     deadline = time.monotonic() + patience_s

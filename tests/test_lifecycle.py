@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launched import Launched, alive, run_module, segments, unique_session, until
+from launched import Launched, alive, replaced, run_module, segments, unique_session, until
 
 KEYS = {
     *("session", "robot", "algorithm", "algorithm_params", "io", "tick", "rate_hz"),
@@ -125,10 +125,7 @@ def test_killed_inference_is_restarted_and_chunk_ids_go_on() -> None:
         published = before["inference"]["published"]
         after = run.when(
             "chunks of a new inference process",
-            lambda s: (
-                s["chunk"]["id"] > published
-                and any(p["name"] == "inference" and p["pid"] != victim for p in s["processes"])
-            ),
+            lambda s: s["chunk"]["id"] > published and replaced(s, "inference", victim),
         )
         assert after["chunk"]["id"] > before["chunk"]["id"]
         assert after["tick"] > before["tick"]
@@ -144,10 +141,7 @@ def test_killed_simulator_is_restarted() -> None:
         os.kill(victim, signal.SIGKILL)
         run.when(
             "a new simulator, and control executing again",
-            lambda s: (
-                s["tick_stats"]["hold"] == "NONE"
-                and any(p["name"] == "sim" and p["pid"] != victim for p in s["processes"])
-            ),
+            lambda s: s["tick_stats"]["hold"] == "NONE" and replaced(s, "sim", victim),
         )
         assert run.stop() == 0, run.output
         run.nothing_left()
@@ -162,10 +156,7 @@ def test_stalled_inference_is_killed_and_restarted_while_control_holds() -> None
         run.when("control holds", lambda s: s["tick_stats"]["hold"] in starved)
         run.when(
             "a new inference process at work",
-            lambda s: (
-                s["tick_stats"]["hold"] == "NONE"
-                and any(p["name"] == "inference" and p["pid"] != victim for p in s["processes"])
-            ),
+            lambda s: s["tick_stats"]["hold"] == "NONE" and replaced(s, "inference", victim),
         )
         assert not alive(victim)
         assert run.stop() == 0, run.output

@@ -15,7 +15,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from launched import SHM, Launched, run_module
+from launched import SHM, Launched, replaced, run_module
 
 BALLAST = SHM / "ballast"
 
@@ -63,10 +63,7 @@ def main() -> None:
         published = run.when("a snapshot", bool)["inference"]["published"]
         after = run.when(
             "chunks of a new inference process",
-            lambda s: (
-                s["chunk"]["id"] > published
-                and any(p["name"] == "inference" and p["pid"] != victim for p in s["processes"])
-            ),
+            lambda s: s["chunk"]["id"] > published and replaced(s, "inference", victim),
         )
         code = run.stop()
         seen = Seen(

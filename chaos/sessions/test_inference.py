@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from launched import Launched, until
+from launched import Launched, replaced, until
 from playing import Fake
 from reliability import tell
 from scale import Scale
@@ -45,7 +45,6 @@ def late(horizons: float) -> Fault:
     return Fault(f"late 2 {horizons * H_S}", holds=horizons > 1)
 
 
-RAISED = "RuntimeError: the model is confused"
 HARMLESS = (
     Fault("nan 30", dropped=30, told="a chunk that is not finite", holds=True),
     Fault("one_inf 2", dropped=2),
@@ -95,13 +94,7 @@ def go_through(swing: Swinging, fault: Fault) -> float:
     until(f"{fault.order} to be over", lambda: swing.obeyed)
     began, obeyed = time.monotonic(), log.last
     if fault.dies:
-        run.when(
-            "a new inference process",
-            lambda s: any(
-                p["name"] == "inference" and p["pid"] != dead and p["state"] == "ready"
-                for p in s["processes"]
-            ),
-        )
+        run.when("a new inference process", lambda s: replaced(s, "inference", dead, "ready"))
     newest = of_inference(run)["published"]
     log.when(
         "a row of a newer chunk",

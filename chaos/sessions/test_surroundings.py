@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from launched import Launched, belongs
+from launched import Launched, belongs, replaced
 from numpy.typing import NDArray
 from playing import Fake
 from reliability import tell
@@ -133,10 +133,7 @@ def disturb_camera(session: Surrounded, number: signal.Signals, dice: random.Ran
 
     def is_back(seen: dict[str, Any]) -> bool:
         session.log.look()  # 200 a second: their ring comes round in ten
-        return any(
-            (p["name"], p["state"]) == (camera, "running") and p["pid"] != victim
-            for p in seen["processes"]
-        )
+        return replaced(seen, camera, victim, "running")
 
     session.run.when("a new camera process", is_back)
 
