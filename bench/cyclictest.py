@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fed_loop import PRIORITY
 from numpy.typing import NDArray
-from waking import PRIORITY
 
 ABOVE = 80  # a priority, for one beside the loop
 HISTOGRAM_US = 100_000  # what is later counts as its maximum

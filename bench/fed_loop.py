@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from feed import CHUNK_EVERY, Feed
 
 from rt import clock
-from rt.config import Config
+from rt.config import Config, Realtime
 from rt.control.loop import ControlLoop
 from rt.control.ticker import Tick
 from rt.records import Hold, Phase
 from rt.robots.robot import Robot
 from rt.robots.sim.robot import SimRobot
 from rt.session import Session
+
+PRIORITY = Realtime().priority
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def as_control() -> Iterator[str]:
     gc.disable()
     how = "SCHED_FIFO"
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(45))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     except PermissionError:
         how = "without SCHED_FIFO"
     try:

@@ -150,7 +150,7 @@ def test_tick(  # type: ignore[no-untyped-def]
         np.percentile(np.concatenate(side), [50, 99]) for side in zip(*rounds, strict=True)
     )
     tick = {"p50_us": p50, "p99_us": p99, "peer_p50_us": peer_p50, "peer_p99_us": peer_p99}
-    keep("real_robot", tick=tick | {"p50_ratios": ratios[50], "p99_ratios": ratios[99]}, how=how)
+    keep("real_robot", tick=tick | {"p50_ratios": ratios[50], "p99_ratios": ratios[99]})
     report(
         f"control tick over DDS, 24 joints, 2 topics in and 2 out, 200 Hz, {how}",
         f"p50 {p50:.0f} us, p99 {p99:.0f} us; over the simulator's rings: p50 {peer_p50:.0f} us, "

@@ -35,10 +35,10 @@ COMMIT_NS = 1_000_000  # what inference may take from its stamp to the commit
 @pytest.fixture
 def config() -> Config:
     """IGRIS_B at 1 kHz, of which the policy's rows are 50 ticks; one episode without an end."""
-    config = load_config(parse(["--robot", "igris_b", "--set", "ticks_per_row=50"])).config
-    params = msgspec.structs.replace(config.params, episode_ticks=0)
+    settings = ["--set", "ticks_per_row=50", "--set", "episode_ticks=0"]
+    config = load_config(parse(["--robot", "igris_b", *settings])).config
     run = msgspec.structs.replace(config.run, control_core=divide("last").control)
-    return msgspec.structs.replace(config, params=params, run=run)
+    return msgspec.structs.replace(config, run=run)
 
 
 @pytest.fixture

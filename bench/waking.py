@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fed_loop import PRIORITY
 from feed import session_for
 from loop_process import Run
 from put_back.variants import AS_IT_IS
@@ -19,7 +20,6 @@ from rt.config.load import load_config
 from rt.cores import divide
 from rt.launcher.options import parse
 
-PRIORITY = 45
 PROCESS = Path(__file__).parent / "loop_process.py"
 
 

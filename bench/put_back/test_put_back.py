@@ -54,7 +54,6 @@ def figures(runs: list[Run], beside: list[Run]) -> dict[str, object]:
         "lost_per_minute": round(sum(r.lost for r in runs) / minutes, 1),
         "ratio": statistics.median(ratios),
         "ratios": [min(ratios), max(ratios)],
-        "ticks": len(wake),
     }
 
 

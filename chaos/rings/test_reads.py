@@ -118,14 +118,14 @@ CAUGHT_AS = {
     "R6 older": {"torn"},
 }
 KEPT = ("nothing", "R3")
-FAULTS = {
+IN_WORDS = {
     "nothing": "no step left out",
     "W3 last": "W3 after W7",
     "W5 early": "W5 before W3",
     "W7 early": "W7 before W3",
     "R6 older": "R6 left out for the older samples of a window",
 }
-IN_WORDS = {"torn": "torn copies", "blocked": "blocked readers", "unwhole": "slots not whole"}
+FINDINGS = {"torn": "torn copies", "blocked": "blocked readers", "unwhole": "slots not whole"}
 
 
 def without(fault: str, reads: int, seed: int) -> Story:
@@ -144,6 +144,11 @@ def without(fault: str, reads: int, seed: int) -> Story:
     )
 
 
+def control(fault: str) -> str:
+    """For the page."""
+    return f"Negative control: {IN_WORDS.get(fault, f'{fault} left out')}"
+
+
 @pytest.fixture(scope="module")
 def shown(scale: Scale, request: pytest.FixtureRequest) -> dict[str, Found]:
     """What each story shows, by what is left out in it."""
@@ -159,13 +164,13 @@ def test_a_protocol_without_one_step_is_caught(
 ) -> None:
     """The negative controls. One that shows nothing, by chance, proves nothing."""
     found = shown[fault]
-    findings = {name: getattr(found, name) for name in IN_WORDS if getattr(found, name)}
+    findings = {name: getattr(found, name) for name in FINDINGS if getattr(found, name)}
     if not findings and scale.reads < 10_000_000:
         pytest.skip(f"{found.reads} reads happened to show nothing of {fault} on this machine")
     assert CAUGHT_AS[fault] & findings.keys(), f"{fault}: {found}"
     assert found.tries > 0, "no reader had begun"
-    words = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in findings.items())
-    tell("reads", f"Negative control: {FAULTS.get(fault, f'{fault} left out')}", f"caught: {words}")
+    words = ", ".join(f"{count} {FINDINGS[name]}" for name, count in findings.items())
+    tell("reads", control(fault), f"caught: {words}")
 
 
 @pytest.mark.parametrize("kept", KEPT)
@@ -173,6 +178,4 @@ def test_a_protocol_without_its_vain_step_is_not_caught(kept: str, shown: dict[s
     """The control of the controls: BrokenRing with nothing broken, and without R3, which only
     saves a vain copy."""
     assert not shown[kept].is_anything_wrong, shown[kept]
-    tell(
-        "reads", f"Negative control: {FAULTS.get(kept, f'{kept} left out')}", "nothing, as it must"
-    )
+    tell("reads", control(kept), "nothing, as it must")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from driven import CAMERAS, CHILDREN, Driven
+from driven import CHILDREN, Driven
 from judge import Judge
 from launched import alive, segments, until
 from revival import Revival
@@ -87,7 +87,9 @@ class Siege:
         """`patient`: wait until all is well again, else leave it to the next blow."""
         driven = self._driven
         if self._restarts[blow.victim] >= RESTARTS - 1:  # one more and it would be given up
-            self._end(Blow(SUPERVISOR, TERM, 0))
+            driven.run.signal(TERM)
+            self._finish(Blow(SUPERVISOR, TERM, 0))
+            self.begin()
         pid = driven.until(f"{blow.victim} to live", lambda: driven.pid(blow.victim))
         self.struck[blow.number.name] += 1
         revival = Revival(driven)
@@ -129,17 +131,11 @@ class Siege:
             assert process.poll() is None, self._driven.run.output
         return ends
 
-    def _end(self, blow: Blow) -> None:
-        os.kill(self._driven.pid(blow.victim), blow.number)
-        self._finish(blow)
-        self.begin()
-
     def _recover(self, blow: Blow, pid: int, revival: Revival) -> None:
         """Wait until all work again, and the victim has shown that it does."""
         driven, killed = self._driven, blow.number is not STOP
-        ring: Any = driven.frames.get(blow.victim, driven.chunks)
-        seen = ring.head
-        asks = blow.victim == "inference" or blow.victim in CAMERAS
+        ring: Any = (driven.frames | {"inference": driven.chunks}).get(blow.victim)
+        seen = ring.head if ring else 0
         if killed and blow.victim == "inference":
             revival.follow(pid)
             self.revivals.append(revival)
@@ -147,7 +143,7 @@ class Siege:
         def well() -> bool:
             if killed and driven.pid(blow.victim) == pid:
                 return False
-            return driven.at_work and (not asks or ring.head > seen)
+            return driven.at_work and (not ring or ring.head > seen)
 
         driven.until(f"all to be well after {blow}", well)
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from dds_env import fresh_domain
 from launched import until
-from wall_clock import WallClock, build
+from wall_clock import WallClock, build, needs_compiler
 
 from rt import clock
 from rt.robots.dds import DdsBus
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+pytestmark = needs_compiler
 CLOSES_WITHIN_S = 8.0  # else it waits for an hour
 USER = Path(__file__).parent / "stand_ins" / "bus_user.py"
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,12 +25,12 @@ from scale import Scale
 from stamps import Stamps
 from swinging import HERE, Swinging, check_holds, swinging
 from tick_log import TickLog, executes
-from wall_clock import WallClock, build
+from wall_clock import WallClock, build, needs_compiler
 
 from rt import clock
 from rt.records import text
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+pytestmark = needs_compiler
 THIEF = HERE / "stand_ins" / "thief.py"
 FLAGS = (
     *("--set", "ticks_per_row=10"),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 SOURCE = Path(__file__).parent / "stand_ins" / "wall_clock.c"
 COMPILE = ("cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror")
 

@@ -17,14 +17,16 @@ from rt.launcher.console import Console, progress
 from rt.launcher.interrupt import Interrupt, Interrupted
 from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
-from rt.session import Lock, robot_lock
+from rt.session import Lock, Session, robot_lock
 
 
 class ShownStatus(Status):
     """A status that is shown as well: there is no other process to watch it."""
 
-    console: Console
-    shown = True
+    def __init__(self, session: Session, name: str, console: Console) -> None:
+        super().__init__(session, name)
+        self.shown = True
+        self._console = console
 
     def write(
         self, state: str, *, progress: float = 1.0, detail: str | bytes = "", beat: bool = True
@@ -35,15 +37,14 @@ class ShownStatus(Status):
 
     def _show(self, state: str, share: float, detail: str | bytes) -> None:
         words = detail.decode() if isinstance(detail, bytes) else detail
-        self.console.show(progress("inference", state, share, words), time.monotonic(), 0.0)
+        self._console.show(progress(self.name, state, share, words), time.monotonic(), 0.0)
 
 
 def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> None:
     """Tick, and plan between two ticks whenever a plan is due, until told to stop."""
     session, config = supervisor.session, supervisor.config
-    ShownStatus.console = console
     with (
-        ShownStatus(session, "inference") as inference,
+        ShownStatus(session, "inference", console) as inference,
         Status(session, "control") as control,
         Lock(session.name, "control"),
         robot_lock(config),
