@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proof import keep
+from results import keep
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import page
-import proof
+import benchmarks
 import pytest
+import results
 from waking import control_core
 
 
@@ -35,4 +35,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    proof.conclude(terminalreporter, page.PAGE, write=config.getoption("--write"))
+    results.conclude(terminalreporter, benchmarks.PAGE, write=config.getoption("--write"))

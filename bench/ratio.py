@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from proof import report
+from results import report
 
 _SECONDS = 0.03  # of one side of one pair
 

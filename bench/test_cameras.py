@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from budgets import judge
 from filming import FPS, HEIGHT, WIDTH, filming
-from proof import keep, report
 from ratio import told
+from results import keep, report
 from waking import our_loop
 
 

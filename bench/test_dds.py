@@ -17,8 +17,8 @@ from budgets import judge
 from fed_loop import FedLoop, as_control
 from feed import CHUNK_EVERY, session_for
 from playing import Fake
-from proof import keep, report
 from ratio import told
+from results import keep, report
 
 from rt.config import Config
 from rt.config.load import load_config

@@ -15,8 +15,8 @@ import torch
 import yaml
 from budgets import judge
 from pi05_shapes import SMALL, Pi05Shaped
-from proof import keep
 from ratio import ratio
+from results import keep
 
 from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.denoising import Guide

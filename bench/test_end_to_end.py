@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from budgets import judge
 from numpy.typing import NDArray
-from proof import keep, report
+from results import keep, report
 from watching import Seen, watch
 
 STAGES = (

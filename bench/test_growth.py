@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 from fed_loop import FedLoop, as_control, executing
 from feed import session_for
-from proof import keep, report
+from results import keep, report
 
 from rt import clock
 from rt.config import ImageSize, JointGroup

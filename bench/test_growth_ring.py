@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from proof import keep, report
 from ratio import cpu_us
+from results import keep, report
 from transports.receiving import answer, process, reading, time_reads
 
 from rt.records import chunk_dtype

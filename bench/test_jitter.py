@@ -21,7 +21,7 @@ from filming import filming
 from load import busy
 from loop_process import Run
 from numpy.typing import NDArray
-from proof import keep, report
+from results import keep, report
 from waking import our_loop, session_at
 
 from rt.cores import divide

@@ -15,8 +15,8 @@ import pytest
 import torch
 from budgets import judge
 from pi05_shapes import CAMERAS, PI05, Pi05Shaped
-from proof import keep, report
 from ratio import ratio
+from results import keep, report
 
 from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.denoising import Guide

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import pytest
 from feed import session_for
-from proof import keep, report
 from publishing import play
+from results import keep, report
 from swaps import find_swaps
 from watching import watch
 

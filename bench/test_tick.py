@@ -14,7 +14,7 @@ import pytest
 from budgets import judge
 from fed_loop import FedLoop, as_control, executing
 from feed import session_for
-from proof import report
+from results import report
 
 from rt import clock
 from rt.testing import TWO_ARMS, config

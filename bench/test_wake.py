@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from budgets import judge
 from loop_process import Run
-from proof import keep, report
+from results import keep, report
 from waking import our_loop, session_at
 
 SPIN_US = 150

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 
-import proof
 import pytest
 import reliability
+import results
 from scale import SCALES, Scale
 
 
@@ -45,4 +45,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    proof.conclude(terminalreporter, reliability.PAGE, write=config.getoption("--write"))
+    results.conclude(terminalreporter, reliability.PAGE, write=config.getoption("--write"))

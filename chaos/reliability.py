@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import proof
+import results
 
 SECTIONS = {
     "reads": "Reads of rings under writers that never rest",
@@ -32,17 +32,17 @@ is drawn from a seed (`ARGS="--seed 7"`)."""
 
 def tell(section: str, tried: str, found: str) -> None:
     """Keep one line of the page, and have it printed."""
-    proof.keep(section, **{tried: found})
-    proof.report(tried, found)
+    results.keep(section, **{tried: found})
+    results.report(tried, found)
 
 
 def text(section: str, figures: dict[str, Any]) -> str:
     """A section's."""
-    rows = proof.table(("Tried", "Found"), list(figures.items()))
+    rows = results.table(("Tried", "Found"), list(figures.items()))
     return f"## {SECTIONS[section]}\n\n{rows}"
 
 
-PAGE = proof.Page("reliability", HEAD, SECTIONS, text)
+PAGE = results.Page("reliability", HEAD, SECTIONS, text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 from feed import session_for
 from load import busy
 from loop_process import Run
-from proof import keep, report
+from results import keep, report
 from waking import our_loop
 
 from put_back.variants import AS_IT_IS, VARIANTS

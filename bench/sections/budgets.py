@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from budgets import BUDGETS
-from proof import table
+from results import table
 
 
 def text(figures: dict[str, Any]) -> str:

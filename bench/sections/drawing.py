@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import benchmarks
 import matplotlib as mpl
-import page
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -47,5 +47,5 @@ def draw_pairs(name: str, lines: Mapping[str, Mapping[str, Sequence[float]]], of
 
 def save(figure: Any, name: str) -> None:
     """Into the page's folder; the figure is closed."""
-    figure.savefig(page.PLOTS / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(benchmarks.PLOTS / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)

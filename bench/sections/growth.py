@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proof import table
+from results import table
 
 from sections.drawing import COLOURS, panels, save
 

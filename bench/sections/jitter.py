@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from proof import table
+from results import table
 
 from sections.drawing import COLOURS, panels, save
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proof import table
+from results import table
 
 from sections.drawing import COLOURS, panels, save
 

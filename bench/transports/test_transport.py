@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 from budgets import judge
-from proof import keep, report
 from ratio import cpu_us
+from results import keep, report
 
 from rt.shm import Ring
 from transports.in_memory import SLOTS

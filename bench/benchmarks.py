@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, written from docs/benchmarks.json: `python bench/page.py` writes it anew.
+"""docs/benchmarks.md, written from docs/benchmarks.json: `python bench/benchmarks.py` does it.
 
 Each module of bench/sections/ writes the section whose figures a benchmark `keep`s under its name:
 `text(figures) -> str`, and a plot or two beside the page where it has any.
@@ -13,9 +13,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import proof
+import results
 
-PLOTS = proof.DOCS / "benchmarks"
+PLOTS = results.DOCS / "benchmarks"
 SECTIONS = (
     *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth", "growth_ring"),
     *("real_robot", "denoising", "pi05"),
@@ -34,7 +34,7 @@ def text(section: str, figures: dict[str, Any]) -> str:
     return str(importlib.import_module(f"sections.{section}").text(figures))
 
 
-PAGE = proof.Page("benchmarks", HEAD, SECTIONS, text)
+PAGE = results.Page("benchmarks", HEAD, SECTIONS, text)
 
 
 if __name__ == "__main__":
