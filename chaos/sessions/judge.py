@@ -74,8 +74,8 @@ class Judge:
             yield "was not due a whole number of periods after the one before"
         if tick["t_wake"] < tick["t_due"]:
             yield "came before it was due"
-        if tick["t_wake"] < before["t_done"]:
-            yield "began before the one before was done"
+        if tick["t_due"] < before["t_done"]:
+            yield "was caught up: it was due before the one before was done"
         if sum(int(tick[name] - before[name]) for name in ("overruns", "planning")) != ticks - 1:
             yield "skipped what it did not count"
 

@@ -97,7 +97,6 @@ def test_a_row_may_last_several_ticks(control: Control) -> None:
         ({"off_ns": 1}, "whole number of periods"),
         ({"ticks": 2, "overruns": 0}, "did not count"),
         ({"late_ms": -1}, "before it was due"),
-        ({"late_ms": -60}, "before the one before was done"),
         ({"age_ms": 60_000}, "with a state 60000 ms old"),
         ({"row": 3.5}, "executed row"),
         ({"hold": Hold.EXPIRED}, "EXPIRED at row"),
@@ -108,6 +107,14 @@ def test_a_tick_with_one_thing_wrong_is_found_out(
 ) -> None:
     control.does(**fields)
     assert any(words in found for found in control.wrong), control.wrong
+
+
+def test_ticks_that_are_caught_up_are_found_out(control: Control) -> None:
+    """Each of them wakes after it was due, and after the one before was done."""
+    for late_ms in (120, 72, 24):
+        control.does(late_ms=late_ms)
+    assert len(control.wrong) == 2
+    assert all("was caught up" in words for words in control.wrong)
 
 
 @pytest.mark.parametrize("hold", [Hold.NONE, Hold.ROBOT_FAULT, Hold.STOPPED])
