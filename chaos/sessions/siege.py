@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from driven import CHILDREN, Driven
 from judge import Judge
-from launched import alive, segments, until
+from launched import processes, segments, until
 from revival import Revival
 from tick_log import holds
 
@@ -71,7 +71,6 @@ class Siege:
         self._dice = dice
         self._judges: list[Judge] = []  # of every launch
         self._restarts: Counter[str] = Counter()  # in this one
-        self._pids: dict[str, int] = {}
 
     def begin(self) -> None:
         """Launch, and have it work."""
@@ -81,7 +80,6 @@ class Siege:
         self._driven.until_at_work()
         self.starts_s.append(time.monotonic() - start)
         self._restarts.clear()
-        self._pids = {name: self._driven.pid(name) for name in CHILDREN}
 
     def strike(self, blow: Blow, *, patient: bool) -> None:
         """`patient`: wait until all is well again, else leave it to the next blow."""
@@ -152,8 +150,7 @@ class Siege:
         driven = self._driven
         code = driven.run.wait()
         assert code in blow.exit_codes, f"{blow}: exit code {code}\n{driven.run.output}"
-        pids = {*self._pids.values()} | {driven.pid(name) for name in CHILDREN} - {0}
-        until("its processes to end", lambda: not any(map(alive, pids)))
+        until("its processes to end", lambda: not processes(driven.session))
         assert "Traceback" not in driven.run.output, driven.run.output
         if blow.victim == SUPERVISOR or blow.number is TERM:
             assert driven.log.last["phase"] == Phase.STOPPED, (
