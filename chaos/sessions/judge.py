@@ -23,6 +23,7 @@ class Judge:
         self.log, self._config = log, log.config
         self._lower, self._upper = log.config.lower_rad, log.config.upper_rad
         self._slew = log.config.max_delta_rad_per_tick + ROUNDING
+        self._max_error = log.config.max_following_error_rad
         self._judged = 0  # ticks
         self._wrong: list[str] = []
         self._before: Any = None
@@ -95,11 +96,26 @@ class Judge:
                 yield f"executed row {tick['row']:g} of chunk {int(tick['chunk'])}, not {row:g}"
         if hold is Hold.EXPIRED and row < params.action_chunk_size:
             yield f"EXPIRED at row {row:g}"
+        if hold in (Hold.NO_CHUNK, Hold.NOT_DUE) and self._had_chunk(tick):
+            yield f"{hold.name}, and yet it had chunk {int(self._before['chunk'])}"
+        if hold is Hold.NOT_FOLLOWING and self._before["hold"] not in (*SILENT, hold):
+            error = np.abs(self._before["command"] - tick["state"])
+            if (error <= self._max_error).all():
+                yield "NOT_FOLLOWING, and yet within the limits of the last command"
+
+    def _had_chunk(self, tick: Any) -> bool:
+        """Whether there was a chunk in use which nothing has made void since."""
+        before = self._before
+        if self._is_found(tick) or before["chunk"] < 0:
+            return False
+        return all(before[name] == tick[name] for name in ("phase", "episode", "valid_from_tick"))
 
     def _command(self, tick: Any) -> Iterator[str]:
         command, hold = tick["command"], Hold(int(tick["hold"]))
-        if np.isnan(command).any():
-            return  # nothing was ever sent
+        if np.isnan(command).any():  # until something was sent
+            if not np.isnan(self._before["command"]).any():
+                yield "a command that is not finite"
+            return
         beyond = (command < self._lower) | (command > self._upper)
         if (command != tick["state"])[beyond].any():  # measured there, it is left alone
             yield "a command beyond the position limits"

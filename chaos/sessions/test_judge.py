@@ -100,6 +100,9 @@ def test_a_row_may_last_several_ticks(control: Control) -> None:
         ({"age_ms": 60_000}, "with a state 60000 ms old"),
         ({"row": 3.5}, "executed row"),
         ({"hold": Hold.EXPIRED}, "EXPIRED at row"),
+        ({"hold": Hold.NO_CHUNK}, "and yet it had chunk"),
+        ({"hold": Hold.NOT_FOLLOWING}, "within the limits of the last command"),
+        ({"command": np.nan}, "not finite"),
     ],
 )
 def test_a_tick_with_one_thing_wrong_is_found_out(
@@ -129,7 +132,7 @@ def test_a_robot_that_was_lost_may_be_found_elsewhere_also_with_a_fault(
 
 def test_one_found_beyond_its_limits_is_left_alone(control: Control) -> None:
     control.does(25, hold=Hold.NO_STATE)
-    control.does(hold=Hold.NO_CHUNK, state=91, command=91)
+    control.does(hold=Hold.OUT_OF_LIMITS, state=91, command=91)
     assert control.wrong == []
 
 
