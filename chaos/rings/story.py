@@ -58,6 +58,7 @@ class Found(msgspec.Struct):
     back: int = 0
     blocked: int = 0  # readers that did not go on
     unwhole: int = 0  # complete slots that were not whole while the writer was stopped or dead
+    ahead: int = 0  # times that `head` was ahead of its slot then
     tries: int = 0
     reads: int = 0
     new: int = 0
@@ -71,7 +72,7 @@ class Found(msgspec.Struct):
 
     @property
     def is_anything_wrong(self) -> bool:
-        return bool(self.torn or self.back or self.blocked or self.unwhole)
+        return bool(self.torn or self.back or self.blocked or self.unwhole or self.ahead)
 
 
 class Stage:
@@ -164,11 +165,15 @@ class Stage:
         return any(self.ring._words[at] % 2 for at in self.ring._seq_at)
 
     def _look_at_the_slots(self) -> None:
-        """With the writer stopped or dead, a slot that says that it is complete is whole."""
+        """With the writer stopped or dead, a slot that says that it is complete is whole, and that
+        of the newest sample says so."""
         for at, record in zip(self.ring._seq_at, self.ring._records, strict=True):
             seq = self.ring._words[at]
             if seq and seq % 2 == 0:
                 self.found.unwhole += not (record["word"] == seq // 2 - 1).all()
+        if head := self.ring.head:
+            newest = self.ring._seq_at[(head - 1) % self.story.slots]
+            self.found.ahead += self.ring._words[newest] != 2 * head
 
     def _sum(self) -> Found:
         """What the readers noted, added to what was found from here."""
