@@ -248,7 +248,8 @@ def test_a_path_that_leads_nowhere_is_refused_in_a_sentence(
     for name in some_paths(path.parent, ending, scale, dice):
         content = copy.deepcopy(original)
         put(content, key, name)
-        written(path, encode(content), load)
+        found = written(path, encode(content), load)
+        assert found == "refused" or (path.parent / name).exists(), repr(name)
 
 
 @pytest.mark.parametrize("flag", ["--robot", "-P", "--inference_runtime_params_config"])
@@ -258,7 +259,8 @@ def test_a_flag_with_a_path_that_leads_nowhere_is_refused_in_a_sentence(
     monkeypatch.chdir(configs)
     for name in some_paths(configs, "" if flag == "--robot" else ".json", scale, dice):
         if "\0" not in name:  # nobody can type it
-            outcome(lambda name=name: launched(configs, "igris_b", flag, name))
+            found = outcome(lambda name=name: launched(configs, "igris_b", flag, name))
+            assert found == "refused", repr(name)
 
 
 def some_paths(folder: Path, ending: str, scale: Scale, dice: random.Random) -> list[str]:
