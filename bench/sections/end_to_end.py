@@ -50,9 +50,10 @@ was told to begin anew two rows after each chunk, so as to have many: {counts}.
 
 {table(head, rows)}
 
-*rt's own work* is the observation, joining and publishing, and the tick. The rest is the policy,
-and waiting for what comes at its own rate: pictures, inference, ticks. That waiting costs no
-command: rows of the chunk before are executed meanwhile.
+*rt's own work* is the observation, joining and publishing, and the tick. A picture's way into its
+ring is not in it: the simulator paints, a camera's process looks every 2 ms and copies. The rest is
+the policy, and waiting for what comes at its own rate: pictures, inference, ticks. That waiting
+costs no command: rows of the chunk before are executed meanwhile.
 
 How old the picture behind a command was when it was sent, over every command: {aged}.
 
