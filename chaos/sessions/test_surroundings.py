@@ -79,6 +79,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surrounded]:
         for name, value in robot_clock.environment.items():
             patch.setenv(name, value)
         with Fake() as fake, Stamps(fake) as stamps:
+            assert fake.process is not None
+            robots = Path(f"/proc/{fake.process.pid}/maps").read_text()
+            assert robot_clock.environment["WALL_CLOCK"] in robots, "the robot has its own clock"
             for name, value in launch_clock.environment.items():
                 patch.setenv(name, value)
             with swinging("surrounded", fake, folder, *FLAGS, steady=False) as swing:
