@@ -161,7 +161,9 @@ def test_a_session_left_alone_keeps_its_memory_files_and_time(
         f"a session of its own for {last.t_s / 60:.0f} min, beside the kills: "
         f"{ticks.work.count} ticks",
         f"control's memory grew by {grown_kb['control']:.0f} kB (of "
-        f"{memory_kb(early, 'control') / 1e3:.0f} MB), of all others most {most}'s, by "
+        f"{memory_kb(early, 'control') / 1e3:.0f} MB, locked, so that it grows by 1 MiB at a time) "
+        f"from the first quarter of the last {(last.t_s - early[0].t_s) / 60:.0f} min to their "
+        f"last, of all others most {most}'s, by "
         f"{others_kb[most]:.0f}; open files by "
         f"{sum(files[1].values()) - sum(files[0].values())}, /dev/shm by "
         f"{last.shm_bytes - early[0].shm_bytes} bytes; drift 0 ns; wake error "
