@@ -78,6 +78,39 @@ def test_a_robot_with_a_driver_of_its_own_runs(reader: Path) -> None:
     assert segments(session) == []
 
 
+KNOT = """
+import weakref
+
+living = set()
+
+
+class Knot:
+    def __init__(self):
+        self.itself = self
+        living.add(id(self))
+        weakref.finalize(self, living.discard, id(self))
+
+
+"""
+
+
+def test_what_a_driver_leaves_behind_in_cycles_does_not_add_up(reader: Path) -> None:
+    """Control runs without the collector."""
+    driver = reader / "seven" / "driver.py"
+    begins = "    def read_state(self) -> State:\n"
+    code = driver.read_text()
+    assert code.count(begins) == 1
+    most = 250  # of 100 a second
+    tie = f"        Knot()\n        assert len(living) < {most}, 'knots add up'\n"
+    at = code.index("\nclass ")
+    driver.write_text((code[:at] + KNOT + code[at:]).replace(begins, begins + tie))
+    seven = ("--robot", str(reader / "seven"), "--yes")
+    with controller(reader / "seven"), Launched("knots", *seven) as launched:
+        stats = launched.when("it has run", lambda s: s["tick"] > 3 * most)["tick_stats"]
+        assert launched.stop() == 0
+    assert stats["robot_faults"] == 0, stats["why"]
+
+
 def test_a_robot_that_speaks_ros_messages_runs_without_code_after_go(
     reader: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
