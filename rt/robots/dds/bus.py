@@ -144,6 +144,10 @@ class DdsBus:
             if writer.participant_key != self._participant.guid
         )
 
+    def look(self) -> None:
+        """Call it often where nothing is taken from a subscription: see `_Waker`."""
+        self._waker.look()
+
     def close(self) -> None:
         # cyclonedds deletes an entity with its last reference; a participant takes all it has.
         self._waker.participant = None

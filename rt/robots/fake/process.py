@@ -52,8 +52,11 @@ class Every:
 class Play:
     """A fake robot that lives."""
 
-    def __init__(self, presence: Presence, session: Session, played: Played, faults: Faults):
+    def __init__(
+        self, presence: Presence, session: Session, played: Played, faults: Faults, bus: DdsBus
+    ) -> None:
         self.presence = presence
+        self._bus = bus
         self._played, self._faults = played, faults
         self._presences: Ring = session.writer("fake")
         self._record = self._presences.buffer()
@@ -72,6 +75,7 @@ class Play:
             clock.sleep_until(steps.due(steps.next_after(now)))
             now = clock.now_ns()
             self._hear(now)
+            self._bus.look()
             self._played.listen()
             self._played.step(min((now - last) / 1e9, LONGEST_STEP_S))
             last = now
@@ -137,7 +141,7 @@ def staged(config: Config, role: Role, *, loopback: bool) -> Iterator[Play]:
             places=played.places,
             report=report,
         )
-        yield stack.enter_context(closing(Play(presence, session, played, faults)))
+        yield stack.enter_context(closing(Play(presence, session, played, faults, bus)))
 
 
 def _lock(name: str, config: Config) -> Lock:
