@@ -185,6 +185,8 @@ def test_whatever_the_sensors_do_control_holds_says_why_and_goes_on(
 
 # --- the wall clock
 
+LEASE_S = 11.0  # who says nothing for 10 s is taken for gone
+
 
 def ahead_s(session: Surrounded) -> float:
     """How far the launch stamps its commands ahead of this process's wall clock."""
@@ -199,12 +201,16 @@ def test_a_wall_clock_that_is_set_changes_nothing(
         steps_s += [0.0, dice.choice([HOUR_S, -HOUR_S, 30.0, -30.0])]
     steps_s.append(3 * HOUR_S)  # forward: what waits in the robot for one set back goes on
     begin = session.goes_on(0)
+    lasts_s = LEASE_S if scale.soak_s else 0.5  # the first, at which both are set back
     for step_s in steps_s:
         session.launch_clock.set(step_s)
         assert ahead_s(session) == pytest.approx(step_s, abs=10), "it is set"
         session.goes_on(0.5)
         session.robot_clock.set(step_s)
-        session.goes_on(0.5)
+        session.goes_on(lasts_s)
+        heard, lasts_s = session.swing.commands, 0.5
+        session.goes_on(0)
+        assert session.swing.commands > heard, "the robot hears on"
     ticks = session.log.since(begin)
     check_holds(ticks)
     session.swing.check()
