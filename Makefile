@@ -2,7 +2,7 @@
 # make test    the tests
 # make bench   all benchmarks beside their peers, half an hour; writes docs/benchmarks.md
 # make chaos   kill, stall and starve it, under 10 minutes (ARGS="--seed 7" draws other moments)
-# make soak    the same for about 75 minutes; writes docs/reliability.md
+# make soak    the same for about an hour; writes docs/reliability.md
 # make lint    ruff and mypy
 # make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own
 # make setup   .venv with everything that these need; quick when nothing changed

@@ -26,7 +26,7 @@ SECTIONS = {
 HEAD = """# Reliability
 
 What was tried, and what was found. `make chaos` tries a bounded part of it in under ten minutes,
-`make soak` all of it in about 75 and writes this page; `make test` includes a short form. All of it
+`make soak` all of it in about an hour and writes this page; `make test` includes a short form. All of it
 is drawn from a seed (`ARGS="--seed 7"`)."""
 
 
