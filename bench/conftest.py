@@ -11,7 +11,6 @@ from waking import control_core
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmarks")
     group.addoption("--long", action="store_true", help="measure for longer, and more cases")
-    group.addoption("--write", action="store_true", help="write docs/benchmarks.md and its plots")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    results.conclude(terminalreporter, benchmarks.PAGE, write=config.getoption("--write"))
+    flags = "--long" if config.getoption("--long") else "the short form"
+    results.conclude(terminalreporter, benchmarks.PAGE, exitstatus, flags)

@@ -18,11 +18,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--scale", choices=SCALES, default="short", help="how much is tried")
     group.addoption("--seed", type=int, default=0, help="of everything that is drawn")
-    group.addoption("--write", action="store_true", help="write docs/reliability.md")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"chaos: --scale {config.getoption('--scale')} --seed {config.getoption('--seed')}"
+    return f"chaos: {flags(config)}"
+
+
+def flags(config: pytest.Config) -> str:
+    return f"--scale {config.getoption('--scale')} --seed {config.getoption('--seed')}"
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +46,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    results.conclude(terminalreporter, reliability.PAGE, write=config.getoption("--write"))
+    results.conclude(terminalreporter, reliability.PAGE, exitstatus, flags(config))

@@ -1,8 +1,9 @@
 """What a run measured: printed at its end, and kept as JSON beside the page written from it.
 
 A page (docs/benchmarks.md, docs/reliability.md) has sections; the tests of a run keep the figures
-of some of them, each with the machine and the day. A section that was not measured stays as it was,
-and so does the word that a test failed, until it passes.
+of some of them, each with the machine, the day, the commit and how it was run. A section that was
+not measured stays as it was, and so does the word that a test failed, until it passes. A run of a
+part, or one that was interrupted, leaves the page alone: a section is of one run.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,8 +25,10 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 LINES: list[str] = []  # to print at the end of the run
 SECTIONS: dict[str, dict[str, Any]] = {}  # figures of this run, by section
-OUTCOMES = ("failed", "error", "passed")
-FAILED = "failed"  # beside the sections: the tests that failed when they ran last, and on what day
+BEGAN = time.monotonic()
+# Beside the sections: the tests that failed when they ran last, and on what day; and those that
+# were skipped, and why.
+FAILED, SKIPPED = "failed", "skipped"
 
 
 class Measured(msgspec.Struct):
@@ -32,6 +37,18 @@ class Measured(msgspec.Struct):
     machine: str
     date: str
     figures: dict[str, Any]
+    run: str = ""  # its commit, flags and minutes
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.machine, self.date, self.run)))
+
+
+class Outcome(NamedTuple):
+    """How the tests of a run ended."""
+
+    passed: list[str]
+    failed: list[str]
+    skipped: dict[str, str]  # and why
 
 
 def report(what: str, figures: str) -> None:
@@ -63,30 +80,37 @@ class Page:
     sections: Iterable[str]  # in their order
     text: Callable[[str, dict[str, Any]], str]  # a section's, in Markdown, from its figures
 
-    def save(self, *, failed: Iterable[str] = (), passed: Iterable[str] = ()) -> None:
-        """Keep what this run measured, and which of its tests failed."""
+    def save(self, outcome: Outcome, run: str) -> None:
+        """Keep what this run measured, and which of its tests failed or were skipped."""
         kept, today = self._load(), datetime.datetime.now(datetime.UTC).date().isoformat()
-        before = kept[FAILED].figures if FAILED in kept else {}
-        still = {test: day for test, day in before.items() if test not in {*passed}}
-        figures = SECTIONS | {FAILED: still | dict.fromkeys(failed, today)}
-        new = {name: Measured(machine(), today, found) for name, found in figures.items()}
+        ran = {*outcome.passed, *outcome.failed, *outcome.skipped}
+        failed, skipped = (
+            {test: words for test, words in _figures(kept, what).items() if test not in ran}
+            for what in (FAILED, SKIPPED)
+        )
+        figures = SECTIONS | {
+            FAILED: failed | dict.fromkeys(outcome.failed, today),
+            SKIPPED: skipped | outcome.skipped,
+        }
+        new = {name: Measured(machine(), today, found, run) for name, found in figures.items()}
         encoded = msgspec.json.encode(kept | new, enc_hook=_plain)
         self._kept.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
     def write(self) -> None:
-        """Write the page from all that was kept so far; on top, what failed: nothing else on it
-        would tell."""
+        """Write the page from all that was kept so far; on top, what failed or was skipped: nothing
+        else on it would tell."""
         measured, parts = self._load(), [self.head]
-        if FAILED in measured and (failed := measured[FAILED].figures):
-            told = ", ".join(f"`{test}` ({day})" for test, day in failed.items())
-            parts.append(f"**Failed when run last:** {told}.")
+        for what, words in ((FAILED, "Failed when run last"), (SKIPPED, "Not tried here")):
+            if found := _figures(measured, what):
+                tests = "".join(f"\n- `{test}` ({why})" for test, why in found.items())
+                parts.append(f"**{words}:**\n{tests}")
         for section in self.sections:
-            if found := measured.get(section):
+            if kept := measured.get(section):
                 try:
-                    text = self.text(section, found.figures).strip()
+                    text = self.text(section, kept.figures).strip()
                 except KeyError as missing:  # of a test that failed: the others are not lost
                     text = f"## {section}\n\n**Not measured in full:** {missing} is missing."
-                parts.append(f"{text}\n\n*{found.machine}; {found.date}.*")
+                parts.append(f"{text}\n\n*{kept}.*")
         (DOCS / f"{self.name}.md").write_text("\n\n".join(parts) + "\n")
 
     @property
@@ -99,22 +123,43 @@ class Page:
         return msgspec.json.decode(self._kept.read_bytes(), type=dict[str, Measured])
 
 
-def conclude(terminal: pytest.TerminalReporter, page: Page, *, write: bool) -> None:
-    """At the end of a run: print all that was reported, with the machine; `write`: the page too."""
+def conclude(terminal: pytest.TerminalReporter, page: Page, exit_code: int, flags: str) -> None:
+    """At the end of a run: print all that was reported, with the machine; with --write the page
+    too. `flags`: how it was run."""
     if LINES:
         terminal.section(f"measured on {machine()}")
         for line in LINES:
             terminal.write_line(line)
-    if write:
-        ended = {how: [test.nodeid for test in terminal.stats.get(how, [])] for how in OUTCOMES}
-        page.save(failed=ended["failed"] + ended["error"], passed=ended["passed"])
-        page.write()
+    if not terminal.config.getoption("--write"):
+        return
+    stats = terminal.stats
+    if "deselected" in stats or exit_code == pytest.ExitCode.INTERRUPTED:
+        terminal.write_line(f"docs/{page.name}.md is left as it was: only a part was run")
+        return
+    failed = [test.nodeid for how in ("failed", "error") for test in stats.get(how, [])]
+    skipped = {test.nodeid: test.longrepr[2] for test in stats.get("skipped", [])}
+    passed = [test.nodeid for test in stats.get("passed", [])]
+    minutes = round((time.monotonic() - BEGAN) / 60)
+    page.save(Outcome(passed, failed, skipped), f"commit {commit()}, `{flags}`, {minutes} min")
+    page.write()
+
+
+def commit() -> str:
+    """The commit that is run."""
+    command = ("git", "describe", "--always", "--dirty", "--exclude=*")
+    return (
+        subprocess.run(command, cwd=DOCS, capture_output=True, text=True).stdout.strip() or "none"
+    )
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _figures(measured: dict[str, Measured], section: str) -> dict[str, Any]:
+    return measured[section].figures if section in measured else {}
 
 
 def _plain(value: Any) -> Any:
