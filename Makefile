@@ -1,6 +1,7 @@
 # make run     a simulated IGRIS_B with real-time chunking (ARGS="--duration 20" passes flags on)
 # make test    the tests
 # make bench   all benchmarks beside their peers, half an hour; writes docs/benchmarks.md
+# make bench-short   3 minutes of it, which end in the budgets; writes nothing
 # make chaos   kill, stall and starve it, under 10 minutes (ARGS="--seed 7" draws other moments)
 # make soak    the same for about an hour; writes docs/reliability.md
 # make lint    ruff and mypy
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test test-policies bench chaos soak lint
+.PHONY: setup run test test-policies bench bench-short chaos soak lint
 
 setup: $(STAMP)
 
@@ -49,6 +50,9 @@ $(PEERS): $(STAMP)
 
 bench: $(PEERS)
 	$(BIN)/python -m pytest bench --benchmark-only --long --write $(ARGS)
+
+bench-short: $(PEERS)
+	$(BIN)/python -m pytest bench --benchmark-only $(ARGS)
 
 chaos: setup
 	$(BIN)/python -m pytest chaos --scale bounded $(ARGS)
