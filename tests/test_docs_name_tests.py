@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("tests", "chaos", "bench")
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("test_*.py")]
-FILE = re.compile(r"`((?:(?:tests|chaos|bench)/(?:\w+/)*)?test_\w+\.py)(?:::(\w+))?`")
-ALONE = re.compile(r"`(?:::)?(test_\w+)`")
+NAMED = re.compile(
+    r"`(?:((?:(?:tests|chaos|bench)/(?:\w+/)*)?test_\w+\.py)(?:::(\w+))?|(::)?(test_\w+))`"
+)
 
 
 def defined(source: str, name: str) -> bool:
@@ -19,16 +20,18 @@ def defined(source: str, name: str) -> bool:
 
 
 def missing(text: str) -> list[str]:
-    """What `text` names in backquotes, `tests/test_x.py`, `test_x.py::test_y` or `test_y`, and
-    is nowhere to be found."""
+    """What `text` names in backquotes and is nowhere to be found: `tests/test_x.py`,
+    `test_x.py::test_y`, after it in the same line `::test_z` of the same file, or `test_y`."""
     absent = []
-    for file, name in FILE.findall(text):
-        places = [ROOT / file] if "/" in file else [path for path in FILES if path.name == file]
-        sources = [path.read_text() for path in places if path in FILES]
-        if not any(not name or defined(source, name) for source in sources):
-            absent.append(f"{file}::{name}" if name else file)
-    everything = "".join(path.read_text() for path in FILES)
-    return absent + [name for name in ALONE.findall(text) if not defined(everything, name)]
+    for line in text.splitlines():
+        last = ""
+        for file, name, again, alone in NAMED.findall(line):
+            last = file or last
+            where, what = (last, alone) if again else (file, name or alone)
+            places = [path for path in FILES if path.match(where or "*.py")]
+            if not any(not what or defined(path.read_text(), what) for path in places):
+                absent.append("::".join(filter(None, (where, what))))
+    return absent
 
 
 @pytest.mark.parametrize("page", ["protocol.md", "safety.md", "architecture.md"])
@@ -38,16 +41,20 @@ def test_each_test_that_a_page_names_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["protocol.md", "safety.md"])
-def test_the_pages_of_promises_name_tests(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
-    assert len(FILE.findall(text)) > 5
+def test_each_promise_names_a_test_and_not_a_file_alone(page: str) -> None:
+    rows = [row for row in (ROOT / "docs" / page).read_text().splitlines() if row.startswith("|")]
+    named = [found for row in rows if (found := NAMED.findall(row))]
+    assert len(named) > 5
+    assert [found for found in named if not any(name or alone for _, name, _, alone in found)] == []
 
 
 def test_a_name_that_is_nowhere_is_found_out() -> None:
     text = (
         "`tests/test_ring.py` `test_ring.py::test_a_closed_ring_says_so` `test_reads.py` "
         "`chaos/rings/test_reads.py` `chaos/test_reads.py` `chaos/rings/test_ring.py` "
-        "`test_nowhere.py` `tests/test_ring.py::test_gone` `test_a_closed_ring_says_so` `test_lost`"
+        "`test_nowhere.py` `tests/test_ring.py::test_gone` `test_a_closed_ring_says_so` "
+        "`test_lost`\n"
+        "`tests/test_ring.py` `::test_a_closed_ring_says_so` `::test_launch_inspect_stop`"
     )
     assert missing(text) == [
         "chaos/test_reads.py",
@@ -55,4 +62,5 @@ def test_a_name_that_is_nowhere_is_found_out() -> None:
         "test_nowhere.py",
         "tests/test_ring.py::test_gone",
         "test_lost",
+        "tests/test_ring.py::test_launch_inspect_stop",
     ]
