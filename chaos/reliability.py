@@ -26,8 +26,15 @@ SECTIONS = {
 HEAD = """# Reliability
 
 What was tried, and what was found. `make chaos` tries a bounded part of it in under ten minutes,
-`make soak` all of it in about an hour and writes this page; `make test` includes a short form. All of it
-is drawn from a seed (`ARGS="--seed 7"`)."""
+`make soak` all of it in about an hour and writes this page; `make test` includes a short form. All
+of it is drawn from a seed (`ARGS="--seed 7"`).
+
+*Torn*: a read that was accepted, and is not the sample that it was said to be. *Backwards*: of an
+older sample than the one before it. *Blocked*: a reader that got no further for 20 s (half a second
+in a negative control), or spent a second in one read with SCHED_FIFO. *H*: how long a chunk lasts.
+
+Say no `rt.inspect --clean` as the same user while these tests run: it removes what some of them
+leave lying on purpose."""
 
 
 def tell(section: str, tried: str, found: str) -> None:
