@@ -24,7 +24,8 @@ def text(figures: dict[str, Any]) -> str:
     tables = "\n\n".join(f"{name}:\n\n{rows(figures, s)}" for s, name in SIZES.items())
     costs = figures["chunk_cost_us"]
     aims = "\n".join(
-        f"  - {peer}: {costs[peer] / costs[OURS]:.1f}× (aimed at: {aim}×)"
+        f"  - {peer}: {costs[peer] / costs[OURS]:.1f}× (aimed at: {aim}×"
+        f"{', not reached' * (costs[peer] < aim * costs[OURS])})"
         for peer, aim in AIMS.items()
     )
     reads = figures["read_p99_us"]
@@ -42,8 +43,9 @@ polls the ring, iceoryx2 and the locked memory, and blocks in the others. Median
 - What a chunk costs the others, as a multiple of ours (iceoryx2's examples read through
   `payload()`, and most who use a Pipe send objects; the other two are the cheaper way):
 {aims}
-- Memory under a lock costs little while nobody else wants the lock. What it costs when somebody
-  does is in [what a lock would cost](#what-a-collector-a-log-a-thread-or-a-lock-would-cost).
+{sooner(figures)}
+- Memory under a lock costs little while nobody else wants the lock. How control fares beside
+  others that do: [what a lock would cost](#what-a-collector-a-log-a-thread-or-a-lock-would-cost).
 - Of large messages in shared memory the copies are nearly all. The ring goes round
   {figures["slots"]} slots, as a camera's does; iceoryx2 with one reader uses the same two or three
   samples again and the locked memory one place, which the cache holds.
@@ -54,6 +56,18 @@ polls the ring, iceoryx2 and the locked memory, and blocks in the others. Median
 - A chunk written after pauses of 1 ms and read after pauses of 0.5 ms, with SCHED_FIFO where it
   is granted: p99 {reads["1"]:.1f} µs alone, {reads["2"]:.1f} µs beside a second reader and
   {reads["3"]:.1f} µs beside a third."""
+
+
+def sooner(figures: dict[str, Any]) -> str:
+    """Whose tail is shorter than ours, one way."""
+    lines = []
+    for size, name in SIZES.items():
+        ways = figures[f"{size}_way_us"]
+        ours = ways[OURS][1]
+        better = sorted((p99, peer) for peer, (_, p99) in ways.items() if p99 < ours)
+        told = "; ".join(f"{peer}: {p99:.0f}" for p99, peer in better) or "none"
+        lines.append(f"  - {name} (ours: {ours:.0f} µs): {told}")
+    return "- One way, these have a lower p99 than ours, in µs:\n" + "\n".join(lines)
 
 
 def rows(figures: dict[str, Any], size: str) -> str:
