@@ -53,11 +53,11 @@ do not hide it. The published loop, of π0.5 on a GPU, takes 2.5 times as long g
 2506.07339).
 
 - One step is compiled, guided and unguided, and run n times; found on 2026-11-21: compiling the
-  whole loop took eleven times as long. It is kept in `$XDG_CACHE_HOME/rt/compiled` (by default
+  whole loop took many times as long. It is kept in `$XDG_CACHE_HOME/rt/compiled` (by default
   `~/.cache/rt/compiled`, safe to delete; `TORCHINDUCTOR_CACHE_DIR` overrides it), so that only the
   first start waits, a minute or two for the demonstration policy.
 - Found on 2026-11-21: two threads brought the demonstration policy's network nothing, and cost it
-  ten times the time where another process had one of the cores: they wait for each other at every
+  many times the time where another process had one of the cores: they wait for each other at every
   layer. The benchmark therefore takes one.
 
 ![Every pair's ratio](benchmarks/denoising.svg)"""
