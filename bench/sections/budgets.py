@@ -25,6 +25,7 @@ def text(figures: dict[str, Any]) -> str:
     return f"""## Budgets
 
 Ours and its peer are measured by turns in one run. `pytest bench/` fails if the budget lies below
-the interval, that is if it is exceeded by more than noise.
+the interval, that is if it is exceeded by more than noise. The Pipe beside a tick is one of
+`multiprocessing`, which sends and receives the tick's record once.
 
 {table(head, rows)}"""

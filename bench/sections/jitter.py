@@ -68,9 +68,9 @@ def drift(found: dict[str, Any]) -> str:
     """Absolute deadlines beside relative sleeps."""
     ours, relative = found["trends"]
     return f"""**Drift: none.** In {found["seconds"]:g} s at 1 kHz each of {found["ticks"]:,} ticks
-was due at epoch + k · period to the nanosecond; the wake error had a trend of {ours:+,.0f} ns/s.
-The same loop with a period's sleep after each tick fell behind by {relative / 1e6:,.0f} ms a
-second."""
+was due at epoch + k · period to the nanosecond; the wake error had a trend of {ours:+,.0f} ns/s
+(how late a tick wakes varies within a run; when it is due does not). The same loop with a period's
+sleep after each tick fell behind by {relative / 1e6:,.0f} ms a second."""
 
 
 def acceptance(found: dict[str, Any]) -> str:
@@ -93,8 +93,9 @@ def whole_session(found: dict[str, Any]) -> str:
     lost, wake, work = found["overruns"], found["wake"], found["work"]
     return f"""**A whole session at 1 kHz**, simulator, inference and supervisor beside control,
 lost {lost} of {found["tick"]:,} ticks, on {found["occasions"]} occasions, and held in
-{found["holds"]}. cyclictest, above it on the same core at the same time at 5 kHz, was late by
-{found["late_us"]} µs or more {found["late"]} times, by {found["max"]:,} µs at most. Wake error p50
+{found["holds"]}, for want of a row to execute, as before each episode's first chunk. cyclictest,
+above it on the same core at the same time at 5 kHz, was late by {found["late_us"]} µs or more
+{found["late"]} times, by {found["max"]:,} µs at most. Wake error p50
 {wake["p50"]:.0f}, p99 {wake["p99"]:.0f} µs; the tick's work p50 {work["p50"]:.0f}, p99
 {work["p99"]:.0f} µs."""
 

@@ -66,9 +66,9 @@ def _fast(figures: dict[str, Any]) -> str:
         f"moments, {fast['mean_gap_ms']:.0f} ms apart in the mean. Ticks that held: {held}."
         " (One process plays inference and the robot: while the machine does not run it, there is "
         "no state.)\n"
-        f"- In the longest wait at 1 kHz, {fast['max_ms']:.2f} ms, ticks skipped or held: "
-        f"{longest['skipped']}; the wake was {longest['woke_late_ms']:.2f} ms late; the "
-        f"publication itself took {longest['publishing_ms']:.2f} ms.\n"
+        f"- The longest wait at 1 kHz, {fast['max_ms']:.2f} ms, ended with a tick that woke "
+        f"{longest['woke_late_ms']:.2f} ms late; ticks skipped or held just before it: "
+        f"{longest['skipped']}; the publication itself took {longest['publishing_ms']:.2f} ms.\n"
     )
 
 
