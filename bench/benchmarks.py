@@ -22,10 +22,14 @@ SECTIONS = (
 )
 HEAD = """# Benchmarks
 
-`make bench` measures all of this, in about half an hour, and writes this page. `pytest bench/
---benchmark-only` is the short form, under 3 minutes once the networks are compiled: it writes
-nothing and fails where a budget is broken. Each section says on what machine it was measured; times
-of different sections and machines do not compare, ratios within a table do."""
+`make bench` measures all of this, in about half an hour, and writes this page. `make bench-short`
+is 3 minutes of it, once the networks are compiled: it writes nothing and fails where a budget is
+broken. One figure alone, printed and not written: `.venv/bin/python -m pytest bench
+--benchmark-only --long -k swap`. It takes two cores, the right to SCHED_FIFO (`deploy/limits.conf`)
+and, to compare with it, `cyclictest` of rt-tests; what lacks them is skipped.
+
+Each section says on what machine it was measured; times of different sections and machines do not
+compare, ratios within a table do."""
 
 
 def text(section: str, figures: dict[str, Any]) -> str:

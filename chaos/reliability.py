@@ -27,7 +27,8 @@ HEAD = """# Reliability
 
 What was tried, and what was found. `make chaos` tries a bounded part of it in under ten minutes,
 `make soak` all of it in about an hour and writes this page; `make test` includes a short form. All
-of it is drawn from a seed (`ARGS="--seed 7"`).
+of it is drawn from a seed (`ARGS="--seed 7"`). One line alone, printed and not written:
+`.venv/bin/python -m pytest chaos --scale full -k core_that_is_taken`.
 
 *Torn*: a read that was accepted, and is not the sample that it was said to be. *Backwards*: of an
 older sample than the one before it. *Blocked*: a reader that got no further for 20 s (half a second
