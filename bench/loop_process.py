@@ -66,7 +66,7 @@ class Run(msgspec.Struct):
 def drive(fed: FedLoop, hooks: Hooks, seconds: float) -> NDArray[np.int64]:
     """Run it for so long: the (n, 4) `ticks` of a `Run`."""
     first, n = fed.k, 0
-    second, swept = round(1e9 / hooks.ticker.period_ns), 0  # ticks
+    sweeper = realtime.Sweeper(every=round(1e9 / hooks.ticker.period_ns))  # as control has it
     times = np.zeros((round(2e9 * seconds / hooks.ticker.period_ns), 4), np.int64)
     end = clock.now_ns() + round(1e9 * seconds)
     fed.measure()
@@ -75,9 +75,7 @@ def drive(fed: FedLoop, hooks: Hooks, seconds: float) -> NDArray[np.int64]:
         fed.loop.tick(tick._replace(k=first + tick.k), skipped=hooks.ticker.skipped)
         hooks.after()
         times[n] = (*tick, clock.now_ns())
-        if tick.k >= swept + second:  # as control does
-            realtime.sweep()
-            swept = tick.k
+        sweeper.after(tick.k)
         n += 1
         fed.k = first + tick.k + 1  # the simulator's and inference's part: a few us
         fed.measure()

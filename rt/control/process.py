@@ -92,14 +92,12 @@ def _run(session: Session, status: Status) -> None:
             )
             ticker = Ticker(config.period_ns, spin_ns=config.robot.realtime.spin_us * 1000)
             status.write("running", detail=msgspec.json.encode(grants), beat=False)
-            second, swept = round(config.control_hz), 0  # ticks
+            sweeper = realtime.Sweeper(every=round(config.control_hz))
             while not stop and loop.episode.phase is not Phase.STOPPED:
                 tick = ticker.wait(lambda: stop)
                 if tick is not None:
                     loop.tick(tick, skipped=ticker.skipped)
-                    if tick.k >= swept + second:
-                        realtime.sweep()
-                        swept = tick.k
+                    sweeper.after(tick.k)
             hold_at_last(loop, ticker)
 
 

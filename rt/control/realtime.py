@@ -63,11 +63,21 @@ def _collector() -> Grant:
     return Grant("garbage collector", "off", state, state == "off")
 
 
-def sweep() -> None:
-    """Free what was left behind in cycles since the last call: a driver's ctypes.cast makes them,
-    and with the collector off they would add up. Call it after a tick, now and then: it looks at
-    young objects alone, so it takes microseconds, and what lives on is never looked at again."""
-    gc.collect(0)
+class Sweeper:
+    """Frees what was left behind in cycles: a driver's ctypes.cast makes them, and with the
+    collector off they would add up. Young objects alone are looked at, which takes microseconds;
+    what lives on is never looked at again."""
+
+    def __init__(self, every: int) -> None:
+        """`every`: ticks between two sweeps."""
+        self._every = every
+        self._swept = 0  # the tick of the last sweep
+
+    def after(self, k: int) -> None:
+        """Tick `k` is done: sweep if it is time."""
+        if k >= self._swept + self._every:
+            gc.collect(0)
+            self._swept = k
 
 
 def _affinity(asked: int | str, core: int | None) -> Grant:
