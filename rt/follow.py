@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rt.errors import SessionError, ShmError
 from rt.session import Session
 from rt.statistics import TickStatistics
+from rt.tail import Tail
 
 PATIENCE_S = 90.0
 
@@ -25,8 +26,7 @@ class Followed:
 
     def __init__(self, session: Session) -> None:
         self.statistics = TickStatistics(session.reader("tick"))
-        self._chunks = session.reader("chunk")
-        self._newest_chunks = np.zeros(self._chunks.slots - 4, self._chunks.dtype)
+        self._chunks = Tail(session.reader("chunk"))
         self._ticks: list[NDArray[Any]] = []
         self.published: dict[int, NDArray[Any]] = {}
 
@@ -41,12 +41,9 @@ class Followed:
 
     def _take_chunks(self) -> None:
         """Also those that were published before we came, or while we slept."""
-        seen = max(self.published, default=-1) + 1
-        new = min(self._chunks.head - seen, len(self._newest_chunks))
-        index = self._chunks.read_window(self._newest_chunks, new) if new > 0 else None
-        if index is not None:
-            for i in range(new):
-                self.published[index + 1 - new + i] = self._newest_chunks[i].copy()
+        new = self._chunks.new()
+        first = self._chunks.seen - len(new)
+        self.published |= {first + i: chunk.copy() for i, chunk in enumerate(new)}
 
 
 @contextmanager

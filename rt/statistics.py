@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.shm import Ring
+from rt.tail import Tail
 
 # 100 ns to 100 s in steps of 2 %: a percentile read from these bins is at most that far off.
 EDGES_NS = np.geomspace(1e2, 1e11, 1050)
-MARGIN = 64  # slots left free for the writer while we copy the rest
 
 
 class Distribution:
@@ -53,31 +53,24 @@ class TickStatistics:
     def __init__(self, ticks: Ring) -> None:
         self.wake_error = Distribution()
         self.work = Distribution()
-        self.missed = 0  # records that were overwritten before we came
         self.rate_hz = 0.0  # over the last update that brought two records or more
         self.last: Any = None  # the newest record
-        self._ticks = ticks
-        self._seen = 0
-        self._window = np.zeros(ticks.slots - MARGIN, ticks.dtype)
+        self._tail = Tail(ticks)
 
-    def update(self) -> NDArray[np.void]:
-        """Take in what is new; returns the new records, oldest first."""
-        index = None
-        while True:
-            new = min(self._ticks.head - self._seen, len(self._window))
-            if new > 0:
-                index = self._ticks.read_window(self._window, new)
-            if index is None:
-                return self._window[:0]
-            if index + 1 - new <= self._seen or new == len(self._window):
-                break  # else: more were published between the two looks at head; take those too
-        window = self._window[:new]
-        self.missed += index + 1 - new - self._seen
-        self._seen = index + 1
-        self.wake_error.add(window["t_wake"] - window["t_due"])
-        self.work.add(window["t_done"] - window["t_wake"])
-        if new > 1:
-            span = int(window["t_wake"][-1]) - int(window["t_wake"][0])
-            self.rate_hz = (new - 1) * 1e9 / span if span else 0.0
-        self.last = window[-1].copy()
-        return window
+    @property
+    def missed(self) -> int:
+        """Records that were overwritten before we came."""
+        return self._tail.missed
+
+    def update(self) -> NDArray[Any]:
+        """Take in what is new; returns the new records, oldest first, until the next update."""
+        new = self._tail.new()
+        if not len(new):
+            return new
+        self.wake_error.add(new["t_wake"] - new["t_due"])
+        self.work.add(new["t_done"] - new["t_wake"])
+        if len(new) > 1:
+            span = int(new["t_wake"][-1]) - int(new["t_wake"][0])
+            self.rate_hz = (len(new) - 1) * 1e9 / span if span else 0.0
+        self.last = new[-1].copy()
+        return new
