@@ -20,16 +20,16 @@ from rt.tail import Tail
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that happened. `tick`: in which it was seen; -1: before the first."""
+    """One thing that happened."""
 
     t_ns: int  # CLOCK_MONOTONIC
-    tick: int
+    tick: int  # in which it was seen; -1: before the first
     event: str  # what kind
     words: str
     reason: str = ""  # a hold's, by its name in rt.records
 
     def __str__(self) -> str:
-        return f"tick {self.tick}: {self.words}"
+        return self.words if self.tick < 0 else f"tick {self.tick}: {self.words}"
 
 
 class Events:

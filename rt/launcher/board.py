@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
-from rt.launcher.console import Console, status_line, summary
+from rt.events import Events
+from rt.launcher.console import status_line, summary
+from rt.launcher.log import Log
 from rt.launcher.preview import Preview
 from rt.launcher.supervisor import Supervisor
 from rt.records import text
@@ -16,9 +18,9 @@ SHOW_EVERY = 5  # looks between two status lines
 
 
 class Board:
-    """The status line, and the summary at the end. Follows every tick."""
+    """The status line, every event, and the summary at the end. Follows every tick."""
 
-    def __init__(self, supervisor: Supervisor, console: Console) -> None:
+    def __init__(self, supervisor: Supervisor, console: Log) -> None:
         self._supervisor = supervisor
         self._console = console
         self._ticks = supervisor.session.reader("tick")
@@ -27,6 +29,7 @@ class Board:
         self._inference = supervisor.session.reader("status.inference")
         self._status = self._inference.buffer()
         self._statistics = TickStatistics(self._ticks)
+        self._events = Events(self._chunks, self._inference, supervisor.config.params.ticks_per_row)
         self._preview = Preview(supervisor.config)
         self._looks = 0
         duration = supervisor.config.run.duration_s
@@ -42,7 +45,7 @@ class Board:
         self._looks += 1
         if self._looks % SHOW_EVERY:
             return
-        self._statistics.update()
+        self._take_ticks()
         chunk = self._chunk if self._chunks.read_latest(self._chunk) is not None else None
         self._inference.read_latest(self._status)
         dropped, why = int(self._status["dropped"]), text(self._status["detail"])
@@ -51,9 +54,13 @@ class Board:
         line = status_line(self._statistics, chunk, dropped, why)
         self._console.show(line, time.monotonic())
 
+    def _take_ticks(self) -> None:
+        for event in self._events.of(self._statistics.update()):
+            self._console.tell(event)
+
     def close(self) -> None:
         """Take in the last ticks and print the summary."""
-        self._statistics.update()
+        self._take_ticks()
         self._console.end()
         snapshots = Snapshots(self._supervisor.session)
         restarts = {name: c.restarts for name, c in self._supervisor.children.items()}

@@ -49,6 +49,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--require_rt", action="store_true", help="refuse to run without every real-time right"
     )
     parser.add_argument(
+        "--log_format", choices=("human", "json"), default="human", help="json: one object a line"
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],

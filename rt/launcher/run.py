@@ -9,8 +9,9 @@ from rt.config.load import load_config
 from rt.errors import RtError
 from rt.launcher.board import LOOK_S, Board
 from rt.launcher.children import Child
-from rt.launcher.console import Console, progress, realtime_report
+from rt.launcher.console import progress, realtime_report
 from rt.launcher.interrupt import Interrupt
+from rt.launcher.log import LOGS, Log
 from rt.launcher.options import parse
 from rt.launcher.prepare import check_run, divide_cores, with_fake
 from rt.launcher.supervisor import Supervisor
@@ -20,7 +21,7 @@ from rt.session import holder
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
     """The whole command, and its exit code. Raises RtError for a mistake, told in a sentence."""
     arguments = parse(argv)
-    console = Console()
+    console: Log = LOGS[arguments.log_format]()
     try:
         loaded = load_config(arguments)
         config = with_fake(loaded.config)
@@ -34,9 +35,9 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
     return 0
 
 
-def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
+def run_session(config: Config, console: Log, interrupt: Interrupt) -> None:
     """Create the session, run it, remove it."""
-    with Supervisor(config, console.say) as supervisor:
+    with Supervisor(config, console.tell) as supervisor:
         interrupt.force = supervisor.force
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
@@ -77,7 +78,7 @@ def run_session(config: Config, console: Console, interrupt: Interrupt) -> None:
 
 
 def wait_until(
-    child: Child, state: str, supervisor: Supervisor, console: Console, interrupt: Interrupt
+    child: Child, state: str, supervisor: Supervisor, console: Log, interrupt: Interrupt
 ) -> bool:
     """Show a child's progress until it says that it is in `state`. False: interrupted."""
     while child.state != state:
@@ -90,7 +91,7 @@ def wait_until(
     return True
 
 
-def follow(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> None:
+def follow(supervisor: Supervisor, console: Log, interrupt: Interrupt) -> None:
     """Watch and show a running session until it ends; then stop it and sum it up."""
     board = Board(supervisor, console)
     control = supervisor.children["control"]

@@ -13,8 +13,9 @@ from rt.control.process import hold_at_last, open_loop, started
 from rt.control.ticker import Ticker
 from rt.infer.process import open_pipeline
 from rt.launcher.board import LOOK_S, Board
-from rt.launcher.console import Console, progress
+from rt.launcher.console import progress
 from rt.launcher.interrupt import Interrupt, Interrupted
+from rt.launcher.log import Log
 from rt.launcher.supervisor import Supervisor
 from rt.records import Phase
 from rt.session import Lock, Session, robot_lock
@@ -23,7 +24,7 @@ from rt.session import Lock, Session, robot_lock
 class ShownStatus(Status):
     """A status that is shown as well: there is no other process to watch it."""
 
-    def __init__(self, session: Session, name: str, console: Console) -> None:
+    def __init__(self, session: Session, name: str, console: Log) -> None:
         super().__init__(session, name)
         self.shown = True
         self._console = console
@@ -40,7 +41,7 @@ class ShownStatus(Status):
         self._console.show(progress(self.name, state, share, words), time.monotonic(), 0.0)
 
 
-def run_sequential(supervisor: Supervisor, console: Console, interrupt: Interrupt) -> None:
+def run_sequential(supervisor: Supervisor, console: Log, interrupt: Interrupt) -> None:
     """Tick, and plan between two ticks whenever a plan is due, until told to stop."""
     session, config = supervisor.session, supervisor.config
     with (

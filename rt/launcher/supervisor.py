@@ -18,6 +18,7 @@ from collections.abc import Callable
 from rt import clock
 from rt.config import Config
 from rt.errors import RtError, SessionLiveError
+from rt.events import Event
 from rt.launcher.children import RESTARTS, Child
 from rt.records import STATUS, camera_child
 from rt.robots.robot import find_backend, resolve
@@ -46,10 +47,10 @@ class ChildFailedError(RtError):
 class Supervisor:
     """The life of one session. Use as a context manager."""
 
-    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, tell: Callable[[Event], None]) -> None:
         """Take the session's lock, remove what a dead session left, make the rings.
 
-        `say`: what is worth telling goes there, a line at a time.
+        `tell`: what happens to its processes goes there.
 
         Raises SessionLiveError when the session, or an orphaned control process of it, lives.
         """
@@ -57,7 +58,7 @@ class Supervisor:
         self.session = Session(config.run.session)
         self.children: dict[str, Child] = {}
         self.helpers: list[Child] = []  # the robot's own and its cameras: they run first
-        self._say = say
+        self._tell_of = tell
         self._lock = Lock(config.run.session, "supervisor")
         try:
             # Both locks, so that no orphaned control process can begin to use what we remove.
@@ -114,7 +115,7 @@ class Supervisor:
             self._check_ticking(child)
         timeout = self.config.params.inference_timeout_s
         if child.name == "inference" and child.silent_for() > timeout:
-            self._say(f"inference has not beaten for {timeout:g} s: killed")
+            self._tell("killed", f"inference has not beaten for {timeout:g} s: killed")
             child.kill()
         child.note_running()
 
@@ -126,7 +127,7 @@ class Supervisor:
         if control or child.beyond_repair:
             raise ChildFailedError(words, child.exit_code)
         if child.restart_when_due():
-            self._say(f"{words}; restarted ({child.restarts} of {RESTARTS})")
+            self._tell("restart", f"{words}; restarted ({child.restarts} of {RESTARTS})")
 
     def _check_ticking(self, control: Child) -> None:
         """A control process that hangs, in its driver say, cannot be mended from here."""
@@ -177,7 +178,12 @@ class Supervisor:
             child.spawn()
             child.end(time.monotonic() + seconds + SAFE_STOP_START_S)
             if child.exit_code:
-                self._say(f"safe stop: {self._last_words(child)}")
+                self._tell("safe_stop", f"safe stop: {self._last_words(child)}")
+
+    def _tell(self, kind: str, words: str) -> None:
+        ticked = self._ticks.read_latest(self._tick) is not None
+        tick = int(self._tick["tick"]) if ticked else -1
+        self._tell_of(Event(clock.now_ns(), tick, kind, words))
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
