@@ -34,6 +34,11 @@ class Inference(NamedTuple):
     t_publish: int
 
 
+def proprio_only(record: Record) -> dict[str, Any]:
+    """The newest state, (1, state_dim), and no images."""
+    return {"proprio": np.asarray(record["state"], np.float32)[None]}
+
+
 class SimulatedRun:
     """Control and inference in simulated time. A context manager: it removes its rings.
 
@@ -41,6 +46,8 @@ class SimulatedRun:
     `delay(n)` ticks after that record's tick was due: 2.5 is midway between the second and the
     third tick that follow. Tick k's work takes `busy(k)` ticks: with 1 or more, ticks are skipped.
     In sequential mode the run's one thread plans, so no tick happens meanwhile.
+
+    `observe`: the policy's observation of a tick record; by default its state alone.
 
     `instant`: a tick executes what was planned from its own measurement. That is d = 0, which no
     running robot reaches: its inference sees a tick when its command has been sent.
@@ -54,6 +61,8 @@ class SimulatedRun:
         busy: Callable[[int], float] = lambda k: 0.0,
         instant: bool = False,
         policy: Policy | None = None,
+        observe: Callable[[Record], dict[str, Any]] = proprio_only,
+        normalizer: Normalizer | None = None,
         robot: FakeRobot | None = None,
         clock: FakeClock | None = None,
     ) -> None:
@@ -69,6 +78,8 @@ class SimulatedRun:
         self.plans: list[Plan] = []  # of every inference
         self.chunks: list[Record] = []  # every chunk record, by ring index
         self.dropped = 0  # chunks that were not published
+        self._observe = observe
+        self._normalizer = normalizer or Normalizer.identity()
         self._delay = delay
         self._busy = busy
         self._instant = instant
@@ -181,9 +192,9 @@ class SimulatedRun:
         with np.errstate(invalid="ignore", over="ignore"):  # the chunk in use may hold nonsense
             plan = self.mode.planner.plan(record)
         self.plans.append(plan)
-        observation: dict[str, Any] = {"proprio": np.asarray(record["state"], np.float32)[None]}
         try:
-            actions: Any = self.mode.ask(self.policy, plan, observation, Normalizer.identity())
+            observation = self._observe(record)
+            actions: Any = self.mode.ask(self.policy, plan, observation, self._normalizer)
         except PolicyError:
             actions = None
         ticks = self._delay(len(self.plans))
