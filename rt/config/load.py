@@ -145,6 +145,7 @@ def _run_options(
         "inject_delay_ms": arguments.inject_delay_ms or None,
         "dry_run": arguments.dry_run or None,
         "require_rt": arguments.require_rt or None,
+        "record": arguments.record and str(absolute(arguments.record)),
         "yes": arguments.yes or None,
     }
     given = {key: value for key, value in flags.items() if value is not None}

@@ -165,6 +165,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     inject_delay_ms: NonNegative = 0
     dry_run: bool = False
     require_rt: bool = False
+    record: str = ""  # the folder to record into; "": nothing is recorded
     sim_seed: NonNegative = 0
     control_core: NonNegative | None = None  # None: control is not pinned
     other_cores: tuple[NonNegative, ...] = ()  # empty: whatever the process was given

@@ -123,6 +123,10 @@ class Child:
         self.spawn()
         return True
 
+    def give_up(self) -> None:
+        """It has ended, and is not started again."""
+        self._process = None
+
     def terminate(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.terminate()

@@ -48,6 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--require_rt", action="store_true", help="refuse to run without every real-time right"
     )
+    parser.add_argument("--record", metavar="DIR", help="record the session there, as MCAP")
     parser.add_argument(
         "--log_format", choices=("human", "json"), default="human", help="json: one object a line"
     )

@@ -49,6 +49,8 @@ def run_session(config: Config, console: Log, interrupt: Interrupt) -> None:
                 f"robot {config.topics.robot_id} is the fake one (pid {pid}): DDS on loopback "
                 f"only{cameras}"
             )
+        if config.run.record:
+            supervisor.children["record"].spawn()  # first, so that it misses nothing
         for helper in supervisor.helpers:
             helper.spawn()
         for helper in supervisor.helpers:

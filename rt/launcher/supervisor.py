@@ -3,7 +3,8 @@
 Guarantees:
   - Nothing of the session is left in /dev/shm when `close` has run.
   - A child that should live and dies is restarted, with growing pauses and a bound, except for
-    control: without it the session stops. What it said before it died is told.
+    control: without it the session stops. What it said before it died is told. Without a recording
+    the session goes on.
 Assumptions:
   - Spawned from the main thread: the children's PR_SET_PDEATHSIG is bound to it.
 """
@@ -33,6 +34,7 @@ MODULES = {
     "safe_stop": "rt.robots.safe_stop",  # only after control was killed
 }
 CAMERA = "rt.cameras.process"
+RECORD = "rt.record.process"
 
 
 class ChildFailedError(RtError):
@@ -84,7 +86,7 @@ class Supervisor:
         helpers = dict(backend.processes)
         if config.run.real:
             helpers |= dict.fromkeys(map(camera_child, config.params.camera_names), CAMERA)
-        modules = MODULES | helpers
+        modules = MODULES | helpers | ({"record": RECORD} if config.run.record else {})
         table = ring_table(config) | {f"status.{name}": (STATUS, 4) for name in modules}
         if backend.rings:
             table |= resolve(backend.rings, config)(config)
@@ -124,6 +126,10 @@ class Supervisor:
         if control and child.exit_code == 0:
             return  # stopped in order: the launcher sees it
         words = self._last_words(child)
+        if child.name == "record" and (child.exit_code in (0, 2) or child.beyond_repair):
+            child.give_up()
+            self._tell("recording", f"{words}: nothing more is recorded")
+            return
         if control or child.beyond_repair:
             raise ChildFailedError(words, child.exit_code)
         if child.restart_when_due():
