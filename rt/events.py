@@ -2,11 +2,13 @@
 
 Guarantees:
   - Everything is told from the records, so whoever reads the same records tells the same.
+  - What was overwritten before we came is told as missed.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +20,9 @@ from rt.records import Hold, Phase, text
 from rt.shm import Ring
 from rt.tail import Tail
 
+# Words that differ in these alone are the same: a count-down, an age that grows.
+FIGURES = re.compile(r"[\d.]+")
+
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that happened."""
@@ -26,7 +31,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     tick: int  # in which it was seen; -1: before the first
     event: str  # what kind
     words: str
-    reason: str = ""  # a hold's, by its name in rt.records
+    reason: str = ""  # a hold's, by its name in rt.records; of a refused chunk what was wrong
 
     def __str__(self) -> str:
         return self.words if self.tick < 0 else f"tick {self.tick}: {self.words}"
@@ -35,7 +40,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 class Events:
     """Follows a session's chunks and its inference, and reads the rest off the tick records."""
 
-    WATCHED = ("hold", "episodes", "expired_chunks", "chunk_first_used_tick")
+    WATCHED = ("hold", "why", "episodes", "expired_chunks", "chunk_first_used_tick")
 
     def __init__(self, chunks: Ring, inference: Ring, ticks_per_row: int) -> None:
         """`inference`: its status ring."""
@@ -44,21 +49,26 @@ class Events:
         self._statuses = Tail(inference)
         self._planned: dict[int, int] = {}  # by chunk that starts where its observation was: d
         self._last: Any = None  # the newest tick that differed from the one before
-        self._tick = -1  # the newest
+        self._tick, self._t_ns = -1, 0  # the newest
         self._held_since = 0  # the tick
-        self._dropped = 0
+        self._why = ""  # of the hold, as told last, without figures
+        self._missed = {"tick": 0, "chunk": 0}
+        self._pid, self._dropped = 0, 0  # of inference
 
-    def of(self, ticks: NDArray[Any]) -> list[Event]:
-        """What happened in `ticks`, consecutive tick records, and in inference meanwhile. Between
-        two calls no tick may be left out but what was overwritten."""
+    def of(self, ticks: NDArray[Any], missed: int = 0) -> list[Event]:
+        """What happened in `ticks`, consecutive tick records, and in inference meanwhile.
+
+        missed: how many tick records were overwritten so far (`TickStatistics.missed`); between two
+        calls no others may be left out.
+        """
         self._take_chunks()  # after the ticks were read, so that each chunk in use is known
-        events: list[Event] = []
+        if len(ticks):
+            self._tick, self._t_ns = int(ticks["tick"][-1]), int(ticks["t_wake"][-1])
+        events = [*self._of_missed("tick", missed), *self._of_missed("chunk", self._chunks.missed)]
         for tick in ticks[self._changes(ticks)]:
             events += self._of_tick(tick)
             self._last = tick.copy()
-        if len(ticks):
-            self._tick = int(ticks["tick"][-1])
-        return events + list(self._of_inference(self._tick))
+        return events + list(self._of_inference())
 
     def _take_chunks(self) -> None:
         chunks = self._chunks.new()
@@ -66,14 +76,21 @@ class Events:
             if not chunk["cold"]:
                 self._planned[index] = int(chunk["d_planned"])
 
+    def _of_missed(self, ring: str, missed: int) -> Iterator[Event]:
+        """Records that nobody can tell of any more; not those from before our first look."""
+        count, self._missed[ring] = missed - self._missed[ring], missed
+        if count and self._last is not None:
+            words = f"{_counted(count, ring)} overwritten unread: what only they held is not told"
+            yield Event(self._t_ns, self._tick, "missed", words)
+
     def _changes(self, ticks: NDArray[Any]) -> NDArray[np.intp]:
         """Indices of the ticks that differ from the one before in what is watched."""
+        if not len(ticks):
+            return np.zeros(0, np.intp)
         changed = np.zeros(len(ticks), bool)
-        if self._last is None:
-            changed[:1] = True
+        changed[0] = self._last is None or any(ticks[n][0] != self._last[n] for n in self.WATCHED)
         for name in self.WATCHED:
-            before = ticks[name][:1] if self._last is None else self._last[name]
-            changed |= np.diff(ticks[name], prepend=before) != 0
+            changed[1:] |= ticks[name][1:] != ticks[name][:-1]
         return np.flatnonzero(changed)
 
     def _of_tick(self, tick: Any) -> Iterator[Event]:
@@ -84,39 +101,57 @@ class Events:
             words = f"episode {int(last['episode'])} ended {won} success ({successes} of {ended})"
             yield Event(t_ns, k, "episode", words)
         if last is not None and tick["expired_chunks"] > last["expired_chunks"]:
-            yield Event(t_ns, k, "expired_chunk", "a chunk came after its last row was due")
-        yield from self._of_delay(tick, t_ns, k)
-        before = Hold.NONE if last is None else last["hold"]
-        if tick["hold"] != before:
-            yield self._of_hold(tick, before, t_ns, k)
+            count = int(tick["expired_chunks"]) - int(last["expired_chunks"])
+            came = "a chunk came after its" if count == 1 else f"{count} chunks came after their"
+            yield Event(t_ns, k, "expired_chunk", f"{came} last row was due")
+        yield from self._of_delay(tick, t_ns)
+        yield from self._of_hold(tick, t_ns, k)
 
-    def _of_delay(self, tick: Any, t_ns: int, k: int) -> Iterator[Event]:
+    def _of_delay(self, tick: Any, t_ns: int) -> Iterator[Event]:
         """The first use of a chunk: whether it came later than planned."""
         chunk, used = int(tick["chunk"]), int(tick["chunk_first_used_tick"])
         if used < 0 or chunk not in self._planned:
             return
-        planned = self._planned.pop(chunk)
+        planned = self._planned[chunk]
+        self._planned = {index: d for index, d in self._planned.items() if index > chunk}
         counted = math.ceil((used - int(tick["chunk_first_tick"])) / self._ticks_per_row)
         if counted > planned:
             words = f"chunk {chunk} came late: after {counted} rows, planned were {planned}"
-            yield Event(t_ns, k, "late_chunk", words)
+            yield Event(t_ns, used, "late_chunk", words)
 
-    def _of_hold(self, tick: Any, before: int, t_ns: int, k: int) -> Event:
-        if tick["hold"] == Hold.NONE:
-            count = k - self._held_since
-            doing = "executes" if tick["phase"] == Phase.RUN else "moves"
-            words = f"{doing} again, after {count} {'tick' if count == 1 else 'ticks'} of hold"
-            return Event(t_ns, k, "resumed", words)
+    def _of_hold(self, tick: Any, t_ns: int, k: int) -> Iterator[Event]:
+        """Its beginning, another reason, other words than figures for the same one, its end."""
+        before = Hold.NONE if self._last is None else int(self._last["hold"])
+        hold, why = int(tick["hold"]), text(tick["why"])
+        if hold == Hold.NONE:
+            if before != Hold.NONE:
+                doing = "executes" if tick["phase"] == Phase.RUN else "moves"
+                held = _counted(k - self._held_since, "tick")
+                yield Event(t_ns, k, "resumed", f"{doing} again, after {held} of hold")
+            return
         if before == Hold.NONE:
             self._held_since = k
-        reason, why = Hold(int(tick["hold"])).name, text(tick["why"])
-        return Event(t_ns, k, "hold", f"hold {reason.lower()}" + (why and f": {why}"), reason)
+        without_figures = FIGURES.sub("", why)
+        if hold == before and (not why or without_figures == self._why):
+            return
+        self._why = without_figures
+        kind, still = ("hold_goes_on", "still ") if hold == before else ("hold", "")
+        reason = Hold(hold).name
+        words = f"{still}hold {reason.lower()}" + (why and f": {why}")
+        yield Event(t_ns, k, kind, words, reason)
 
-    def _of_inference(self, tick: int) -> Iterator[Event]:
-        """Chunks that inference refused to publish. A new process counts from 0."""
+    def _of_inference(self) -> Iterator[Event]:
+        """Chunks that inference refused to publish. A new process counts from 0; statuses may be
+        overwritten unread, the count stays true."""
         for status in self._statuses.new():
-            dropped = int(status["dropped"])
-            if dropped > self._dropped:
-                words = f"inference refused a chunk: {text(status['detail'])}"
-                yield Event(int(status["heartbeat"]), tick, "refused_chunk", words)
-            self._dropped = dropped
+            dropped, pid = int(status["dropped"]), int(status["pid"])
+            count = dropped - (self._dropped if pid == self._pid else 0)
+            self._dropped, self._pid = dropped, pid
+            if count > 0:
+                reason = text(status["detail"]) or "its words were overwritten unread"
+                words = f"inference refused {_counted(count, 'chunk')}: {reason}"
+                yield Event(int(status["heartbeat"]), self._tick, "refused_chunk", words, reason)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from making import MakeRing, Simulate
 
 from rt.events import Event, Events
-from rt.records import STATUS, Hold, Order
+from rt.records import STATUS, Hold, Order, chunk_dtype, tick_dtype
 from rt.shm import Ring
 from rt.testing import SimulatedRun, config
 
-Told = Callable[[], list[Event]]
+New = Callable[[], list[Event]]
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def inference(make_ring: MakeRing) -> Ring:
     return make_ring(STATUS)
 
 
-def follow(run: SimulatedRun, inference: Ring) -> Told:
+def follow(run: SimulatedRun, inference: Ring) -> New:
     """What happened in `run` since the last call."""
     params = run.config.params
     events = Events(run._session.reader("chunk"), inference, params.ticks_per_row)
@@ -104,17 +105,33 @@ def test_a_refused_chunk_is_told_with_what_was_wrong(simulate: Simulate, inferen
     new = follow(run, inference)
     status = inference.buffer()
     run.tick(10)
-    for dropped in (0, 1, 1, 2):
-        status["dropped"], status["detail"] = dropped, f"wrong {dropped}".encode()
+    told = []
+    for dropped, detail in ((0, ""), (1, "wrong"), (1, "wrong"), (2, "bad"), (5, "ill"), (6, "")):
+        status["dropped"], status["detail"] = dropped, detail.encode()
         inference.write(status)
         run.tick()
-        told = [e for e in new() if e.event == "refused_chunk"]
-        if told:
-            assert told == [Event(0, len(run.ticks) - 1, "refused_chunk", told[0].words)]
-            assert told[0].words == f"inference refused a chunk: wrong {dropped}"
-    status["dropped"] = 0  # a new process
+        told += [e for e in new() if e.event == "refused_chunk"]
+    assert [(e.tick, e.reason, e.words) for e in told] == [
+        (11, "wrong", "inference refused 1 chunk: wrong"),
+        (13, "bad", "inference refused 1 chunk: bad"),
+        (14, "ill", "inference refused 3 chunks: ill"),
+        (15, told[-1].reason, f"inference refused 1 chunk: {told[-1].reason}"),
+    ]
+    assert "overwritten" in told[-1].reason
+
+
+@pytest.mark.parametrize("refused_before", [0, 1, 3])
+def test_a_new_inference_process_counts_from_nought(
+    simulate: Simulate, inference: Ring, refused_before: int
+) -> None:
+    run = simulate(config())
+    new = follow(run, inference)
+    run.tick()
+    status = inference.buffer()
+    status["pid"], status["dropped"] = 7, refused_before
     inference.write(status)
-    status["dropped"] = 1
+    new()
+    status["pid"], status["dropped"] = 8, 1
     inference.write(status)
     assert [e.event for e in new()] == ["refused_chunk"]
 
@@ -141,3 +158,84 @@ def test_nothing_is_told_of_nothing(simulate: Simulate, inference: Ring) -> None
     run.tick()
     events = Events(run._session.reader("chunk"), inference, 1)
     assert events.of(np.zeros(0, run.ticks[0].dtype)) == []
+
+
+class Told:
+    """What is told of tick records that are made up here."""
+
+    def __init__(self, make_ring: MakeRing) -> None:
+        self.chunks = make_ring(chunk_dtype(8, 2), 8)
+        self.inference = make_ring(STATUS)
+        self.events = Events(self.chunks, self.inference, 1)
+
+    def of(self, *ticks: dict[str, Any], missed: int = 0) -> list[tuple[int, str, str]]:
+        """Of each tick the fields that are not 0."""
+        records = np.zeros(len(ticks), tick_dtype(2, 2))
+        records["chunk"] = records["chunk_first_used_tick"] = -1
+        for record, fields in zip(records, ticks, strict=True):
+            for name, value in fields.items():
+                record[name] = value
+        return [(e.tick, e.event, e.words) for e in self.events.of(records, missed)]
+
+    def publish(self, count: int) -> None:
+        chunk = self.chunks.buffer()
+        for _ in range(count):
+            self.chunks.write(chunk)
+
+
+@pytest.fixture
+def told(make_ring: MakeRing) -> Told:
+    return Told(make_ring)
+
+
+@pytest.mark.parametrize("looks", [1, 6])
+def test_other_words_of_a_hold_are_told_and_other_figures_are_not(told: Told, looks: int) -> None:
+    words = (b"", b"head: 1.5 s old", b"head: 31 s old", b"", b"head: 32 s old", b"wrist: 1 s old")
+    ticks = [{"tick": k, "hold": Hold.NO_STATE, "why": why} for k, why in enumerate(words, start=1)]
+    seen = [one for part in np.array_split(ticks, looks) for one in told.of(*part)]
+    assert seen == [
+        (1, "hold", "hold no_state"),
+        (2, "hold_goes_on", "still hold no_state: head: 1.5 s old"),
+        (6, "hold_goes_on", "still hold no_state: wrist: 1 s old"),
+    ]
+    again = {"hold": Hold.NO_STATE, "why": b"wrist: 2 s old"}
+    assert told.of({"tick": 7, "why": b"wrist"}, {"tick": 8, **again}) == [
+        (7, "resumed", "moves again, after 6 ticks of hold"),
+        (8, "hold", "hold no_state: wrist: 2 s old"),
+    ]
+
+
+def test_another_reason_is_another_hold(told: Told) -> None:
+    held = {"hold": Hold.ROBOT_FAULT, "why": b"hot"}
+    seen = told.of({"tick": 1, "hold": Hold.NO_STATE, "why": b"hot"}, {"tick": 2, **held})
+    assert [one[:2] for one in seen] == [(1, "hold"), (2, "hold")]
+    assert told.of({"tick": 4}) == [(4, "resumed", "moves again, after 3 ticks of hold")]
+
+
+def test_what_was_overwritten_unread_is_told(told: Told) -> None:
+    told.of({"tick": 1})
+    told.publish(30)
+    seen = told.of({"tick": 50}, {"tick": 51, "expired_chunks": 3}, missed=48)
+    assert seen == [
+        (51, "missed", "48 ticks overwritten unread: what only they held is not told"),
+        (51, "missed", "24 chunks overwritten unread: what only they held is not told"),
+        (51, "expired_chunk", "3 chunks came after their last row was due"),
+    ]
+    told.publish(1)
+    assert told.of({"tick": 52, "expired_chunks": 3}, missed=48) == []
+    assert [one[1] for one in told.of(missed=49)] == ["missed"]
+
+
+def test_what_happened_before_the_first_look_is_not_missed(told: Told) -> None:
+    told.publish(30)
+    assert told.of({"tick": 5000, "expired_chunks": 3, "episodes": 2}, missed=3000) == []
+
+
+def test_a_chunk_whose_first_use_was_overwritten_is_late_in_the_tick_of_that_use(
+    told: Told,
+) -> None:
+    told.of({"tick": 1})
+    told.publish(1)  # planned for d = 0
+    in_use = {"chunk": 0, "chunk_first_tick": 2, "chunk_first_used_tick": 5}
+    seen = told.of({"tick": 9, **in_use}, {"tick": 10, **in_use}, missed=7)
+    assert seen[1:] == [(5, "late_chunk", "chunk 0 came late: after 3 rows, planned were 0")]
