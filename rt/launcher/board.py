@@ -55,8 +55,8 @@ class Board:
         self._console.show(line, time.monotonic())
 
     def _take_ticks(self) -> None:
-        for event in self._events.of(self._statistics.update()):
-            self._console.tell(event)
+        ticks = self._statistics.update()
+        self._console.tell_all(self._events.of(ticks, self._statistics.missed))
 
     def close(self) -> None:
         """Take in the last ticks and print the summary."""

@@ -1,15 +1,19 @@
-"""What a launch tells, for people (`Console`) or for programs (`JsonLog`)."""
+"""What a launch tells, for people (`HumanLog`) or for programs (`JsonLog`)."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from rt import clock
 from rt.events import Event
 from rt.launcher.console import Console
+
+FLOOD = 5  # events of one kind in one look; at 20 Hz there cannot be more
 
 
 class Log(Protocol):
@@ -21,6 +25,9 @@ class Log(Protocol):
     def tell(self, event: Event) -> None:
         """Something that happened, in a line of its own."""
 
+    def tell_all(self, events: Sequence[Event]) -> None:
+        """What happened since the last look."""
+
     def show(self, line: str, now: float, every_s: float = 2.0) -> None:
         """How it is now, at `now` (time.monotonic), until the next such line."""
 
@@ -28,18 +35,38 @@ class Log(Protocol):
         """Nothing more is shown."""
 
 
+class HumanLog(Console):
+    """Lines to read. What happens more often than can be read is counted."""
+
+    def tell_all(self, events: Sequence[Event]) -> None:
+        """What happened since the last look."""
+        for event in folded(events):
+            self.tell(event)
+
+
 class JsonLog:
-    """One JSON object a line: `time` (UTC), `event` and `words` always; `tick` and `reason` where
-    there are any. How it is now is not a line: that is for metrics."""
+    """One JSON object a line: `time` (UTC), `event` and `words` always; of what happened `t_ns`
+    (CLOCK_MONOTONIC), and `tick` and `reason` where there are any. Nothing is folded.
+
+    How it is now is not a line: that is for metrics.
+    """
 
     def say(self, line: str) -> None:
         """A line that stays."""
         if line.strip():
-            self._write({"event": "note", "words": line.strip()})
+            self._write(clock.now_ns(), {"event": "note", "words": line.strip()})
 
     def tell(self, event: Event) -> None:
         """Something that happened, in a line of its own."""
-        self._write(msgspec.to_builtins(event))
+        fields = msgspec.to_builtins(event)
+        if event.tick < 0:
+            del fields["tick"]
+        self._write(event.t_ns, fields)
+
+    def tell_all(self, events: Sequence[Event]) -> None:
+        """What happened since the last look."""
+        for event in events:
+            self.tell(event)
 
     def show(self, line: str, now: float, every_s: float = 2.0) -> None:
         """Nothing."""
@@ -47,9 +74,29 @@ class JsonLog:
     def end(self) -> None:
         """Nothing."""
 
-    def _write(self, what: dict[str, Any]) -> None:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        print(msgspec.json.encode({"time": now} | what).decode(), flush=True)
+    def _write(self, t_ns: int, what: dict[str, Any]) -> None:
+        """`t_ns`: CLOCK_MONOTONIC, when it happened."""
+        seconds = time.time() - (clock.now_ns() - t_ns) / 1e9
+        then = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        line = {"time": then.isoformat(timespec="milliseconds")} | what
+        print(msgspec.json.encode(line).decode(), flush=True)
 
 
-LOGS: dict[str, Callable[[], Log]] = {"human": Console, "json": JsonLog}
+def folded(events: Sequence[Event]) -> Iterator[Event]:
+    """`events`, but of a kind that comes in a flood the last one alone, with how many there were.
+
+    Control at 1 kHz can begin and end 500 holds a second.
+    """
+    alike: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        alike.setdefault((event.event, event.reason), []).append(event)
+    for event in events:
+        many = alike[event.event, event.reason]
+        if len(many) <= FLOOD:
+            yield event
+        elif event is many[-1]:
+            words = f"{event.words} (the last of {len(many)} since tick {many[0].tick})"
+            yield msgspec.structs.replace(event, words=words)
+
+
+LOGS: dict[str, Callable[[], Log]] = {"human": HumanLog, "json": JsonLog}
