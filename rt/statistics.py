@@ -15,10 +15,11 @@ EDGES_NS = np.geomspace(1e2, 1e11, 1050)
 
 
 class Distribution:
-    """How often which duration occurred; the maximum is exact."""
+    """How often which duration occurred; the maximum and the sum are exact."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.sum_ns = 0
         self.max_ns = 0
         self._bins = np.zeros(len(EDGES_NS) + 1, np.int64)
 
@@ -26,6 +27,7 @@ class Distribution:
         """Any shape; nothing is dropped."""
         if durations_ns.size:
             self.count += durations_ns.size
+            self.sum_ns += int(durations_ns.sum())
             self.max_ns = max(self.max_ns, int(durations_ns.max()))
             places = np.searchsorted(EDGES_NS, durations_ns.ravel())
             self._bins += np.bincount(places, minlength=len(self._bins))
@@ -36,6 +38,11 @@ class Distribution:
             return 0.0
         place = int(np.searchsorted(np.cumsum(self._bins), percent / 100 * self.count))
         return float(min(EDGES_NS[min(place, len(EDGES_NS) - 1)], self.max_ns) / 1e3)
+
+    def within(self, limits_ns: NDArray[np.float64]) -> list[int]:
+        """How many took no longer than each of `limits_ns`; some up to 2 % longer are counted."""
+        within: list[int] = np.cumsum(self._bins)[np.searchsorted(EDGES_NS, limits_ns)].tolist()
+        return within
 
     def summary(self) -> dict[str, float]:
         """p50, p99, p99.9 and max, us."""

@@ -28,8 +28,23 @@ def test_percentiles_are_within_two_percent_and_the_maximum_is_exact() -> None:
     assert distribution.summary()["max"] == pytest.approx(durations.max() / 1e3, abs=0.1)
 
 
+def test_the_sum_is_exact_and_limits_are_kept_within_two_percent() -> None:
+    durations = np.random.default_rng(1).lognormal(11, 2, 100_000).astype(np.int64)
+    distribution = Distribution()
+    for part in np.array_split(durations, 17):
+        distribution.add(part)
+    assert distribution.sum_ns == durations.sum()
+    limits = np.array([0.0, 100.0, 1e3, 3.3e4, 1e6, 1e11, 1e12])
+    counted = distribution.within(limits)
+    for limit, count in zip(limits, counted, strict=True):
+        assert (durations <= limit).sum() <= count <= (durations <= max(100, 1.021 * limit)).sum()
+    assert counted[-1] == distribution.count
+
+
 def test_nothing_added_is_zero() -> None:
-    assert Distribution().summary() == {"p50": 0.0, "p99": 0.0, "p99.9": 0.0, "max": 0.0}
+    nothing = Distribution()
+    assert nothing.summary() == {"p50": 0.0, "p99": 0.0, "p99.9": 0.0, "max": 0.0}
+    assert (nothing.sum_ns, nothing.within(np.array([1e3, 1e12]))) == (0, [0, 0])
 
 
 @pytest.fixture
