@@ -53,6 +53,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--log_format", choices=("human", "json"), default="human", help="json: one object a line"
     )
     parser.add_argument(
+        "--metrics_port", type=int, default=0, metavar="N", help="serve Prometheus metrics there"
+    )
+    parser.add_argument(
+        "--metrics_host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="whoever reaches it may read; default: this machine alone",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],

@@ -12,6 +12,7 @@ from rt.launcher.children import Child
 from rt.launcher.console import progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.log import LOGS, Log
+from rt.launcher.metrics import Address, serving
 from rt.launcher.options import parse
 from rt.launcher.prepare import check_run, divide_cores, with_fake
 from rt.launcher.supervisor import Supervisor
@@ -28,20 +29,23 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
         check_run(config)
         for note in loaded.notes:
             console.say(f"note: {note}")
-        run_session(divide_cores(config), console, interrupt)
+        metrics = Address(arguments.metrics_host, arguments.metrics_port)
+        run_session(divide_cores(config), console, interrupt, metrics)
     except RtError:
         console.end()
         raise
     return 0
 
 
-def run_session(config: Config, console: Log, interrupt: Interrupt) -> None:
+def run_session(config: Config, console: Log, interrupt: Interrupt, metrics: Address) -> None:
     """Create the session, run it, remove it."""
-    with Supervisor(config, console.tell) as supervisor:
+    with Supervisor(config, console.tell) as supervisor, serving(supervisor, metrics) as url:
         interrupt.force = supervisor.force
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
         console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
+        if url:
+            console.say(f"metrics: {url}")
         if config.run.fake:
             pid = holder(config.run.fake, "supervisor")
             cameras = ", its simulated cameras" if config.params.camera_names else ""
