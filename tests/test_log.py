@@ -17,8 +17,10 @@ from launched import unique_session, until
 from making import MakeRing, Simulate
 
 from rt import clock
+from rt.errors import RtError
 from rt.events import Event, Events
 from rt.launcher.log import FLOOD, HumanLog, JsonLog, Log
+from rt.launcher.run import launch
 from rt.launcher.supervisor import MODULES, Supervisor
 from rt.records import STATUS, Hold
 from rt.testing import SimulatedRun, config
@@ -130,6 +132,17 @@ def test_as_json_every_line_is_json_whatever_is_said(capsys: Capture) -> None:
     log.end()
     (line,) = json_lines(capsys.readouterr().out)
     assert (line["event"], line["words"]) == ("note", 'a "note"\nof two lines, 关节 \x1b[31m')
+
+
+def test_a_launch_that_fails_ends_its_log_with_the_cause(capsys: Capture) -> None:
+    interrupt: Any = None  # not reached
+    with pytest.raises(RtError) as failure:
+        launch(["--robot", "nobody's", "--log-format", "json"], interrupt)
+    (line,) = json_lines(capsys.readouterr().out)
+    assert (line["event"], line["words"]) == ("failed", str(failure.value))
+    with pytest.raises(RtError):
+        launch(["--robot", "nobody's"], interrupt)
+    assert capsys.readouterr().out == "", "its sentence is told on stderr, once"
 
 
 @pytest.fixture

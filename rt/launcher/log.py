@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from rt import clock
+from rt.errors import RtError
 from rt.events import Event
 from rt.launcher.console import Console
 
@@ -34,6 +35,9 @@ class Log(Protocol):
     def end(self) -> None:
         """Nothing more is shown."""
 
+    def fail(self, error: RtError) -> None:
+        """The launch ends with `error`, whose sentence is for stderr."""
+
 
 class HumanLog(Console):
     """Lines to read. What happens more often than can be read is counted."""
@@ -42,6 +46,10 @@ class HumanLog(Console):
         """What happened since the last look."""
         for event in folded(events):
             self.tell(event)
+
+    def fail(self, error: RtError) -> None:
+        """The sentence begins a line of its own."""
+        self.end()
 
 
 class JsonLog:
@@ -73,6 +81,10 @@ class JsonLog:
 
     def end(self) -> None:
         """Nothing."""
+
+    def fail(self, error: RtError) -> None:
+        """The last line: why it ended."""
+        self._write(clock.now_ns(), {"event": "failed", "words": str(error)})
 
     def _write(self, t_ns: int, what: dict[str, Any]) -> None:
         """`t_ns`: CLOCK_MONOTONIC, when it happened."""

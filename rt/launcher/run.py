@@ -31,8 +31,8 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
             console.say(f"note: {note}")
         metrics = Address(arguments.metrics_host, arguments.metrics_port)
         run_session(divide_cores(config), console, interrupt, metrics)
-    except RtError:
-        console.end()
+    except RtError as error:
+        console.fail(error)
         raise
     return 0
 
