@@ -476,19 +476,41 @@ def test_the_flags_mean_no_port_and_loopback_unless_they_say_so() -> None:
     assert (asked.metrics_host, asked.metrics_port) == ("0.0.0.0", 9100)
 
 
-def test_a_launch_that_cannot_serve_ends_before_any_process_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Of a launch that is stopped while its first process loads."""
     driver = tmp_path / "driver.py"
     driver.write_text(
         "from rt.robots.robot import Backend\nBACKENDS = {'sim': Backend(robot='nobody:Robot')}\n"
     )
-    driven = config(driver=str(driver), session=unique_session("metrics"))
-    monkeypatch.setattr("rt.launcher.run.wait_until", lambda *_: False)
+    monkeypatch.setattr(run, "wait_until", lambda *_: False)
+    return config(driver=str(driver), session=unique_session("metrics"))
+
+
+def test_a_launch_that_cannot_serve_ends_before_any_process_is_started(
+    driven: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run.Child, "spawn", lambda child: pytest.fail(f"{child.name} started"))
     interrupt: Any = SimpleNamespace()
     with socket.create_server((LOOPBACK, 0)) as other:
         where = Address(*other.getsockname())
         with pytest.raises(ConfigError, match="--metrics_port: expected a free port"):
             run.run_session(driven, HumanLog(), interrupt, where)
+    assert segments(driven.run.session) == []
+
+
+def test_a_launch_serves_while_its_processes_load_and_says_where(
+    driven: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies: list[str] = []
+    where = Address(LOOPBACK, free_port())
+    url = f"http://{LOOPBACK}:{where.port}/metrics"
+    monkeypatch.setattr(run.Child, "spawn", lambda child: bodies.append(fetch(url)))
+    interrupt: Any = SimpleNamespace()
+    run.run_session(driven, HumanLog(), interrupt, where)
+    assert f"metrics: {url}" in capsys.readouterr().out
+    restarts = (
+        f'rt_process_restarts_total{{process="inference",session="{driven.run.session}"}} 0.0'
+    )
+    assert [restarts in body for body in bodies] == [True]
     assert segments(driven.run.session) == []

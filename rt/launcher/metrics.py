@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rt.launcher.figures import Figures
     from rt.launcher.supervisor import Supervisor
 
+TEXT = "text/plain; version=0.0.4; charset=utf-8"  # what generate_latest writes
 LOOK_S = 0.1  # between two looks at the rings: at 1 kHz the ticks come round in 2 s
 CLIENT_S = 5.0  # then one that says nothing is hung up on
 MOST_THREADS = 16  # of this process; a client more is hung up on
@@ -124,14 +125,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """All families, as text."""
-        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+        from prometheus_client import generate_latest
 
         if self.path.partition("?")[0] not in ("/", "/metrics"):
             self.send_error(404, "the figures are at /metrics")
             return
         body = generate_latest(self.server.figures)
         self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        self.send_header("Content-Type", TEXT)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
