@@ -19,6 +19,7 @@ from making import MakeRing, Simulate
 from rt import clock
 from rt.errors import RtError
 from rt.events import Event, Events
+from rt.launcher.board import SHOW_EVERY, Board
 from rt.launcher.log import FLOOD, HumanLog, JsonLog, Log
 from rt.launcher.run import launch
 from rt.launcher.supervisor import MODULES, Supervisor
@@ -157,6 +158,32 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
     driven = config(driver=str(tmp_path / "driver.py"), session=unique_session("log"))
     with Supervisor(driven, JsonLog().tell) as running:
         yield running
+
+
+def test_ticks_that_nobody_could_read_are_told_as_missed(
+    supervisor: Supervisor, capsys: Capture
+) -> None:
+    board = Board(supervisor, HumanLog())
+    with supervisor.session.writer("tick") as ticks:
+        tick = ticks.buffer()
+        for k in range(3001):
+            tick["tick"] = k
+            ticks.write(tick)
+            if k == 0:
+                look_once(board)
+    look_once(board)
+    board.close()
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if "overwritten" in line]
+    assert told == [
+        "tick 3000: 952 ticks overwritten unread: what only they held is not told",
+    ]
+
+
+def look_once(board: Board) -> None:
+    """At the rings."""
+    for _ in range(SHOW_EVERY):
+        board.look()
 
 
 def test_a_restart_is_told_once_with_its_cause_and_tick(
