@@ -213,4 +213,22 @@ def test_a_restart_is_told_once_with_its_cause_and_tick(
         supervisor.watch()
     (line,) = json_lines(capsys.readouterr().out)
     assert (line["event"], line["tick"]) == ("restart", 41)
-    assert f"inference (pid {victim}) died while ready: SIGKILL" in line["words"]
+    assert line["reason"] == f"inference (pid {victim}) died while ready: SIGKILL"
+    assert line["words"] == line["reason"] + "; restarted (1 of 5)"
+
+
+def test_why_a_chunk_was_refused_is_not_lost_between_two_looks(supervisor: Supervisor) -> None:
+    session = supervisor.session
+    with (
+        session.reader("chunk") as chunks,
+        session.reader("status.inference") as read,
+        session.writer("status.inference") as written,
+    ):
+        events = Events(chunks, read, 1)
+        status = written.buffer()
+        for _ in range(50):  # in 0.25 s, at 1 kHz
+            status["dropped"] = 1
+            status["detail"] = b"" if read.head else b"not finite"
+            written.write(status)
+        (event,) = events.of(np.zeros(0, session.reader("tick").dtype))
+    assert event.reason == "not finite"

@@ -26,7 +26,7 @@ class Child:
     def __init__(self, session: Session, name: str, module: str) -> None:
         self.name = name
         self.restarts = 0  # all of them
-        self._in_a_row = 0  # those without STEADY_S of running in between
+        self.in_a_row = 0  # those without STEADY_S of running in between
         self._session = session
         self._module = module
         self._status = session.reader(f"status.{name}")
@@ -89,7 +89,7 @@ class Child:
     @property
     def beyond_repair(self) -> bool:
         """Dead, and dead again if restarted: it never became ready, or too often before."""
-        if self._in_a_row >= RESTARTS:
+        if self.in_a_row >= RESTARTS:
             return True
         return not self._was_ready and (self.exit_code == 2 or self.state == "failed")
 
@@ -101,7 +101,7 @@ class Child:
             return
         self._was_ready = True
         if now - self._unready > STEADY_S:
-            self._in_a_row = 0
+            self.in_a_row = 0
 
     def silent_for(self) -> float:
         """Seconds since its heartbeat; 0 when it beats elsewhere, or is still loading."""
@@ -114,11 +114,11 @@ class Child:
         """Spawn a dead child again once its pause is over. True when it was spawned."""
         now = time.monotonic()
         if not self._restart_at:
-            self._restart_at = now + 0.1 * 2**self._in_a_row
+            self._restart_at = now + 0.1 * 2**self.in_a_row
         if now < self._restart_at:
             return False
         self._restart_at = 0.0
-        self._in_a_row += 1
+        self.in_a_row += 1
         self.restarts += 1
         self.spawn()
         return True

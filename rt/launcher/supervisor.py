@@ -25,6 +25,7 @@ from rt.records import STATUS, camera_child
 from rt.robots.robot import find_backend, resolve
 from rt.session import Lock, Session, holder, ring_table, robot_lock
 
+INFERENCE_STATUSES = 128  # of up to 200 a second: what was refused is told four times a second
 GRACE_S = 1.0  # from SIGTERM to SIGKILL
 SAFE_STOP_START_S = 5.0  # to import its driver and to find the robot
 CONTROL_SILENT_S = 2.0  # without a tick: it hangs
@@ -88,6 +89,7 @@ class Supervisor:
             helpers |= dict.fromkeys(map(camera_child, config.params.camera_names), CAMERA)
         modules = MODULES | helpers | ({"record": RECORD} if config.run.record else {})
         table = ring_table(config) | {f"status.{name}": (STATUS, 4) for name in modules}
+        table["status.inference"] = (STATUS, INFERENCE_STATUSES)
         if backend.rings:
             table |= resolve(backend.rings, config)(config)
         self.session.create(table)
@@ -117,7 +119,7 @@ class Supervisor:
             self._check_ticking(child)
         timeout = self.config.params.inference_timeout_s
         if child.name == "inference" and child.silent_for() > timeout:
-            self._tell("killed", f"inference has not beaten for {timeout:g} s: killed")
+            self._tell("killed", f"inference has not beaten for {timeout:g} s", ": killed")
             child.kill()
         child.note_running()
 
@@ -128,12 +130,12 @@ class Supervisor:
         words = self._last_words(child)
         if child.name == "record" and (child.exit_code in (0, 2) or child.beyond_repair):
             child.give_up()
-            self._tell("recording", f"{words}: nothing more is recorded")
+            self._tell("recording", words, ": nothing more is recorded")
             return
         if control or child.beyond_repair:
             raise ChildFailedError(words, child.exit_code)
         if child.restart_when_due():
-            self._tell("restart", f"{words}; restarted ({child.restarts} of {RESTARTS})")
+            self._tell("restart", words, f"; restarted ({child.in_a_row} of {RESTARTS})")
 
     def _check_ticking(self, control: Child) -> None:
         """A control process that hangs, in its driver say, cannot be mended from here."""
@@ -186,10 +188,10 @@ class Supervisor:
             if child.exit_code:
                 self._tell("safe_stop", f"safe stop: {self._last_words(child)}")
 
-    def _tell(self, kind: str, words: str) -> None:
+    def _tell(self, kind: str, reason: str, consequence: str = "") -> None:
         ticked = self._ticks.read_latest(self._tick) is not None
         tick = int(self._tick["tick"]) if ticked else -1
-        self._tell_of(Event(clock.now_ns(), tick, kind, words))
+        self._tell_of(Event(clock.now_ns(), tick, kind, reason + consequence, reason))
 
     def force(self) -> None:
         """A second Ctrl-C: called in the signal handler, so it waits for nothing."""
