@@ -21,7 +21,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about 2 minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,metrics,dev]"
 	@touch $(STAMP)
 
 run: setup

@@ -13,7 +13,12 @@ from rt.errors import FenceError
 from rt.shm.fence import fences
 
 OLDEST = (3, 11)
-EXTRAS = {"sim": ("mujoco", "cv2"), "dds": ("cyclonedds",), "viz": ("matplotlib",)}
+EXTRAS = {
+    "sim": ("mujoco", "cv2"),
+    "dds": ("cyclonedds",),
+    "viz": ("matplotlib",),
+    "metrics": ("prometheus_client",),
+}
 GPU = """
 import json, torch
 name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
