@@ -1,4 +1,4 @@
-"""`python -m rt.inspect`: a running session's live state; --json, --watch, --frames, --clean."""
+"""`python -m rt.inspect`: a session's live state, once or live, as text or drawn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from rt.cameras.pictures import save_frames
 from rt.cli import end_with_sentence, is_live, pick_session, underscored
 from rt.session import Session, clean_dead_sessions
 from rt.snapshot import Snapshots
-
-CLEAR = "\x1b[H\x1b[2J"
 
 
 def render(s: dict[str, Any]) -> str:
@@ -133,35 +131,56 @@ def clean() -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 2: a mistake; 3: no session."""
-    parser = argparse.ArgumentParser(prog="python -m rt.inspect", description=__doc__)
-    parser.add_argument("--session", help="default: the one session that is running")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
-    parser.add_argument("--interval", type=float, default=0.5, help="seconds between refreshes")
-    parser.add_argument("--clean", action="store_true", help="remove dead sessions' segments")
-    parser.add_argument(
-        "--frames", type=Path, metavar="DIR", help="save each camera's newest frame there as a PNG"
-    )
-    args = parser.parse_args(underscored(argv))
+    args = _parse(underscored(argv))
     if args.clean:
         return clean()
-    if not 0 < args.interval < 3600:
-        parser.error(f"--interval: expected seconds between 0 and 3600, got {args.interval}")
     session = Session(pick_session(args.session))
     if args.frames is not None:
         print("\n".join(save_frames(session, args.frames)))
         return 0
+    # Imported by whoever asks for it: a plain look needs neither of them.
+    if args.plot is not None:
+        from rt.dashboard.plot import plot_session
+
+        print(plot_session(session, args.plot, args.last))
+        return 0
+    if args.watch and not args.json:
+        from rt.dashboard.watch import watch
+
+        return watch(session, args.interval)
+    return print_snapshots(session, args)
+
+
+def print_snapshots(session: Session, args: argparse.Namespace) -> int:
+    """Once; with --watch again and again, until the session ends."""
     snapshots = Snapshots(session)
     try:
         while True:
             snapshot = snapshots.take()
-            shown = json.dumps(snapshot) if args.json else render(snapshot)
-            print((CLEAR if args.watch and not args.json else "") + shown, flush=True)
+            print(json.dumps(snapshot) if args.json else render(snapshot), flush=True)
             if not args.watch or not is_live(session.name):
                 return 0
             time.sleep(args.interval)
     finally:
         snapshots.close()
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m rt.inspect", description=__doc__)
+    add = parser.add_argument
+    add("--session", help="default: the one session that is running")
+    add("--json", action="store_true", help="the same as JSON")
+    add("--watch", action="store_true", help="a dashboard, until Ctrl-C")
+    add("--interval", type=float, default=0.5, help="seconds between two looks")
+    add("--plot", type=Path, metavar="FILE.png", help="draw jitter, delays and actions")
+    add("--last", type=float, default=10.0, metavar="SECONDS", help="of which --plot tells")
+    add("--clean", action="store_true", help="remove dead sessions' segments")
+    add("--frames", type=Path, metavar="DIR", help="save each camera's newest frame as a PNG")
+    args = parser.parse_args(argv)
+    for name in ("interval", "last"):
+        if not 0 < (seconds := getattr(args, name)) < 3600:
+            parser.error(f"--{name}: expected seconds between 0 and 3600, got {seconds}")
+    return args
 
 
 if __name__ == "__main__":
