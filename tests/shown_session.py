@@ -54,20 +54,28 @@ class Shown:
         fields = {"pid": os.getpid(), "heartbeat": clock.now_ns(), "state": state, "detail": detail}
         self.write(f"status.{child}", **fields | more)
 
-    def play(self, run: SimulatedRun) -> None:
-        """Write what `run` wrote, its last tick now."""
-        ago = clock.now_ns() - int(run.ticks[-1]["t_wake"])
+    def play(self, run: SimulatedRun, ago_s: float = 0.0) -> None:
+        """Write what `run` wrote, its last tick `ago_s` ago."""
+        later = clock.now_ns() - round(ago_s * 1e9) - int(run.ticks[-1]["t_wake"])
         for ring, records in (("chunk", run.chunks), ("tick", run.ticks)):
             for record in records:
                 moved = self.writer(ring).buffer()
                 moved[...] = record
                 for name in set(TIMES) & set(record.dtype.names):
-                    moved[name] += ago if moved[name] else 0
+                    moved[name] += later if moved[name] else 0
                 if ring == "tick":
                     moved["t_done"] = moved["t_wake"]  # in the run it was real
                 else:
                     moved["t_start"] = moved["t_publish"] - 125_000_000
                 self.writer(ring).write(moved)
+
+    def again(self, **changes: Any) -> None:
+        """One tick more, like the last but for `changes`."""
+        with self.session.reader("tick") as ticks:
+            last = ticks.buffer()
+            ticks.read_latest(last)
+        fields = {name: last[name] for name in last.dtype.names or ()}
+        self.write("tick", **fields | {"tick": last["tick"] + 1} | changes)
 
     def end(self) -> None:
         """As a supervisor ends it."""

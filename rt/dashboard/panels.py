@@ -75,21 +75,18 @@ def _state(process: dict[str, Any]) -> str:
 
 
 def _process(process: dict[str, Any]) -> Text:
-    state, age = _state(process), process["heartbeat_age_ms"]
+    state, age, share = _state(process), process["heartbeat_age_ms"], process["cpu_percent"]
     style = GOOD if state == "running" else BAD if state in ("failed", "gone") else WORTH_A_LOOK
-    said = [process.get("detail", "")]
+    said = process.get("detail", "")
     if refused := [g["name"] for g in process.get("realtime", ()) if not g["ok"]]:
-        said.append("not granted: " + ", ".join(refused))
-    share = process["cpu_percent"]
-    line = Text.assemble(
+        said = "not granted: " + ", ".join(refused)
+    return Text.assemble(
         f"{process['name']:<17.17} ",
-        (f"{state:<12.12} ", style),
-        f"{'' if age is None else f'{_age(age)} ago':>13}",
-        f"{'' if share is None else f'{share:.1f} % cpu':>13}",
-        GAP + " ".join(filter(None, said)),
+        f"{'' if age is None else f'{_age(age)} ago':>11}",
+        f"{'' if share is None else f'{share:.1f} % cpu':>13}{GAP}",
+        (state, style),
+        f"{GAP}{said}" if said else "",
     )
-    line.rstrip()
-    return line
 
 
 def jitter(look: Look, ascii_only: bool) -> list[Text]:

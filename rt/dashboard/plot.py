@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rt.cli import is_live
 from rt.config import Config
+from rt.dashboard.delays import Delay, delays, seconds_before_last, swaps
 from rt.dashboard.printable import printable
 from rt.errors import MissingPackageError, SessionError
 from rt.history import History
@@ -58,7 +59,7 @@ def plot_session(session: Session, path: Path, last_s: float) -> str:
         )
     ticks = ticks[ticks["t_wake"] >= ticks["t_wake"][-1] - round(last_s * 1e9)]
     plot(config, ticks, chunks, path)
-    drawn_s = len(ticks) / config.control_hz
+    drawn_s = (int(ticks["t_wake"][-1]) - int(ticks["t_wake"][0]) + config.period_ns) / 1e9
     return f"drew the last {drawn_s:.1f} s, {len(ticks)} ticks of {session.name!r}, to {path}"
 
 
@@ -107,44 +108,6 @@ def plot(config: Config, ticks: NDArray[Any], chunks: dict[int, Any], path: Path
         raise _refused(path, f"a file that can be written, got: {error.strerror}") from None
 
 
-class Delay(NamedTuple):
-    """A chunk's delay, rows."""
-
-    t_s: float  # when it was first used, or published if it never was; 0: the last tick
-    planned: int | None  # None: its record is gone
-    counted: int
-
-
-def delays(config: Config, ticks: NDArray[Any], chunks: dict[int, Any]) -> list[Delay]:
-    """Of every chunk of which it was counted: not of those that started cold."""
-    found = []
-    for tick in _swaps(ticks):
-        chunk, rows = chunks.get(int(tick["chunk"])), int(tick["tick"]) - tick["chunk_first_tick"]
-        counted = math.ceil(int(rows) / config.params.ticks_per_row)
-        if counted:  # 0: cold
-            planned = None if chunk is None else int(chunk["d_planned"])
-            found.append(Delay(_seconds(ticks, tick["t_wake"]), planned, counted))
-    used = set(ticks["chunk"].tolist())
-    for index, chunk in chunks.items():
-        after = chunks.get(index + 1)
-        if index in used or after is None or after["previous_d_counted"] < 0:
-            continue
-        t_s = _seconds(ticks, chunk["t_publish"])
-        found.append(Delay(t_s, int(chunk["d_planned"]), int(after["previous_d_counted"])))
-    return sorted(found)
-
-
-def _swaps(ticks: NDArray[Any]) -> NDArray[Any]:
-    """The ticks that first executed a row of their chunk."""
-    found: NDArray[Any] = ticks[ticks["tick"] == ticks["chunk_first_used_tick"]]
-    return found
-
-
-def _seconds(ticks: NDArray[Any], t_ns: Any) -> Any:
-    """Before the last tick: the picture's time."""
-    return (t_ns - ticks["t_wake"][-1]) / 1e9
-
-
 def _draw_jitter(panel: Any, ticks: NDArray[Any]) -> None:
     late_ns = ticks["t_wake"] - ticks["t_due"]
     in_all = Distribution()
@@ -160,7 +123,7 @@ def _draw_jitter(panel: Any, ticks: NDArray[Any]) -> None:
 
 def _draw_delays(panel: Any, found: list[Delay]) -> None:
     planned = [d for d in found if d.planned is not None]
-    late = [d for d in planned if d.counted > d.planned]
+    late = [d for d in found if d.late]
     title = f"delay: {len(found)} counted, {len(late)} of them longer than planned"
     panel.set_title(title, loc="left", fontsize=10)
     panel.set_xlabel("seconds before the last tick")
@@ -184,8 +147,8 @@ def _draw_actions(panel: Any, config: Config, ticks: NDArray[Any]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         command = np.rad2deg(ticks["command"])
     command[~(np.abs(command) < MOST_DEG)] = np.nan
-    t_s, keys = _seconds(ticks, ticks["t_wake"]), {}
-    for at in _seconds(ticks, _swaps(ticks)["t_wake"]):
+    t_s, keys = seconds_before_last(ticks, ticks["t_wake"]), {}
+    for at in seconds_before_last(ticks, swaps(ticks)["t_wake"]):
         panel.axvline(at, color="0.75", lw=0.8, zorder=0)
     for begin, end, reason in _still(ticks):
         colour = HOLD_COLOURS[reason % len(HOLD_COLOURS)]
@@ -198,7 +161,7 @@ def _draw_actions(panel: Any, config: Config, ticks: NDArray[Any]) -> None:
         style = {"color": COLOURS[number % len(COLOURS)], "lw": 1}
         keys[f"command {group.name}"] = panel.plot(t_s, command[:, joints], **style)[0]
     panel.set_title(
-        f"what was commanded, {len(_swaps(ticks))} swaps (grey lines), holds shaded",
+        f"what was commanded, {len(swaps(ticks))} swaps (grey lines), holds shaded",
         loc="left",
         fontsize=10,
     )
