@@ -46,7 +46,7 @@ class Watching:
         if terminal:
             fcntl.ioctl(read, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         kept = {name: value for name, value in os.environ.items() if name not in UNSAID}
-        command = ["-m", "rt.inspect", "--session", session, "--watch", "--interval", "0.05"]
+        command = ["-m", "rt.inspect", "--session", session, "--watch", "--interval=0.05"]
         # A shell that runs tests in the background has them ignore it, and so their children.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
@@ -119,6 +119,13 @@ def test_a_session_that_ends_is_told_in_one_sentence(shown: Shown, terminal: boo
             "control failed: RobotError: ?[31mgone"
         )
         assert (LEAVES_SCREEN in seen.text) == terminal
+
+
+def test_the_end_is_noticed_however_seldom_it_is_shown(shown: Shown) -> None:
+    with watching(shown, "--interval=3000", terminal=False) as seen:
+        seen.until("tick 39")
+        shown.end()
+        assert seen.end() == (0, "")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

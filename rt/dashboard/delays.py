@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rt.config import Config
@@ -57,4 +58,4 @@ def swaps(ticks: NDArray[Any]) -> NDArray[Any]:
 
 def seconds_before_last(ticks: NDArray[Any], t_ns: Any) -> Any:
     """`t_ns`, a time or many, as seconds since the last tick woke: negative before it."""
-    return (t_ns - ticks["t_wake"][-1]) / 1e9
+    return np.subtract(t_ns, ticks["t_wake"][-1]) / 1e9

@@ -57,7 +57,7 @@ def plot_session(session: Session, path: Path, last_s: float) -> str:
             f"--plot {path}: expected ticks of session {session.name!r}, got none yet: wait until "
             "control runs"
         )
-    ticks = ticks[ticks["t_wake"] >= ticks["t_wake"][-1] - round(last_s * 1e9)]
+    ticks = ticks[seconds_before_last(ticks, ticks["t_wake"]) >= -last_s]
     plot(config, ticks, chunks, path)
     drawn_s = (int(ticks["t_wake"][-1]) - int(ticks["t_wake"][0]) + config.period_ns) / 1e9
     return f"drew the last {drawn_s:.1f} s, {len(ticks)} ticks of {session.name!r}, to {path}"
