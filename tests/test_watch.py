@@ -128,14 +128,20 @@ def test_the_end_is_noticed_however_seldom_it_is_shown(shown: Shown) -> None:
         assert seen.end() == (0, "")
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_ctrl_c_ends_it_and_the_session_goes_on(shown: Shown, terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("terminal", "number"),
+    [(True, signal.SIGINT), (False, signal.SIGINT), (True, signal.SIGTERM)],
+)
+def test_ctrl_c_ends_it_and_the_session_goes_on(
+    shown: Shown, terminal: bool, number: signal.Signals
+) -> None:
     with watching(shown, terminal=terminal) as seen:
         seen.until("tick 39", 2)
-        seen.process.send_signal(signal.SIGINT)
+        seen.process.send_signal(number)
         assert seen.end() == (0, "")
         told = f"no longer watched: session '{shown.session.name}' goes on"
         assert sentence(seen.text.rpartition(LEAVES_SCREEN)[2]) == told
+        assert (LEAVES_SCREEN in seen.text) == terminal
 
 
 def test_over_a_pipe_it_is_one_plain_block_below_the_other(shown: Shown) -> None:
@@ -166,7 +172,7 @@ def test_a_terminal_without_colour_gets_none(
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_terminal_that_speaks_ascii_is_spoken_to_in_ascii(shown: Shown, terminal: bool) -> None:
-    shown.again(why="关节 3: 90°".encode())
+    shown.tell("inference", detail="关节 3: 90°".encode())
     with watching(shown, terminal=terminal, PYTHONIOENCODING="ascii") as seen:
         seen.until("?? 3: 90?", 2)
         shown.end()

@@ -3,21 +3,27 @@ adds to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
 
 from rt.dashboard import strip
+from rt.dashboard.lines import (
+    GAP,
+    LABEL,
+    Part,
+    labelled,
+    microseconds,
+    milliseconds,
+    packed,
+    spread,
+)
 from rt.dashboard.look import Look
 from rt.dashboard.sparkline import sparkline
 from rt.records import Hold
 
-LABEL = 11  # characters
-GAP = "   "
 GOOD, BAD, WORTH_A_LOOK = "green", "bold red", "bold yellow"
 STALLED_S = 1.0
-Part = str | tuple[str, str] | Text
 
 
 def session(look: Look) -> list[Text]:
@@ -32,9 +38,9 @@ def session(look: Look) -> list[Text]:
         won = f"{stats['successes']} of {stats['episodes']} successful"
         place += [f"episode {stats['episode']}", won]
     return [
-        _spread(title),
-        _spread(place),
-        _line("now", [_doing(look)]),
+        spread(title),
+        spread(place),
+        labelled("now", [_doing(look)]),
     ]
 
 
@@ -44,7 +50,7 @@ def _doing(look: Look) -> Part:
         return "waits for the first tick"
     silent_s = (look.now_ns - int(last["t_done"])) / 1e9
     if silent_s > max(STALLED_S, 10 / look.config.control_hz):
-        return f"NO TICK for {_age(silent_s * 1e3)}", BAD
+        return f"NO TICK for {milliseconds(silent_s * 1e3)}", BAD
     why = f": {stats['why']}" if stats["why"] else ""
     if stats["hold"] != Hold.NONE.name:
         return f"HOLDS, {stats['hold'].lower()}{why}", WORTH_A_LOOK
@@ -82,7 +88,7 @@ def _process(process: dict[str, Any]) -> Text:
         said = "not granted: " + ", ".join(refused)
     return Text.assemble(
         f"{process['name']:<17.17} ",
-        f"{'' if age is None else f'{_age(age)} ago':>11}",
+        f"{'' if age is None else f'{milliseconds(age)} ago':>11}",
         f"{'' if share is None else f'{share:.1f} % cpu':>13}{GAP}",
         (state, style),
         f"{GAP}{said}" if said else "",
@@ -94,36 +100,40 @@ def jitter(look: Look, ascii_only: bool) -> list[Text]:
     bars = sparkline(look.worst_ns, ascii_only=ascii_only)
     highest = max((ns for ns in look.worst_ns if ns is not None), default=0)
     late = look.statistics.wake_error.summary()
-    figures = [f"{name} {_duration(us)}" for name, us in late.items()]
+    figures = [f"{name} {microseconds(us)}" for name, us in late.items()]
     overruns = look.snapshot["tick_stats"]["overruns"]
     return [
-        _line("jitter", [bars, f"worst of {look.span_s:g} s each, to {_duration(highest / 1e3)}"]),
-        _line("", [*figures, (f"overruns {overruns}", WORTH_A_LOOK if overruns else "")]),
+        labelled(
+            "jitter", [bars, f"worst of {look.span_s:g} s each, to {microseconds(highest / 1e3)}"]
+        ),
+        labelled("", [*figures, (f"overruns {overruns}", WORTH_A_LOOK if overruns else "")]),
     ]
 
 
 def chunk(look: Look, width: int, ascii_only: bool) -> list[Text]:
     """The chunk in use as a strip, the delays of the newest, and how inference fares."""
     in_use = look.snapshot["chunk"]
-    lines = [_line("chunk", ["none in use"])]
+    lines = [labelled("chunk", ["none in use"])]
     if in_use["id"] >= 0:
         rows = strip.rows(in_use, look.executed)
-        drawn = strip.strip(rows, width - LABEL, ascii_only=ascii_only)
+        number = f"number {in_use['id']}"
+        room = width - LABEL - len(GAP + number)
+        drawn = strip.strip(rows, room, ascii_only=ascii_only)
         legend = strip.legend(rows, ascii_only=ascii_only)
-        lines = [_line(f"chunk {in_use['id']}", [drawn]), _line("", [legend])]
+        lines = [labelled("chunk", [drawn, number]), labelled("", [legend])]
     return [*lines, _delays(look), _inference(look)]
 
 
 def _delays(look: Look) -> Text:
     newest_first = look.snapshot["inference"]["last"][::-1]
     if not newest_first:
-        return _line("delay", ["no chunk yet"])
+        return labelled("delay", ["no chunk yet"])
     newest, *older = newest_first
     now = "started cold" if newest["cold"] else f"counted {_or_dash(newest['d_counted'])}"
     parts: list[Part] = [f"{now}, planned {newest['d_planned']} rows" + _late(newest)]
     if older:
         parts.append("before: " + "  ".join(map(_delay, older)))
-    return _line("delay", parts)
+    return labelled("delay", parts)
 
 
 def _delay(inference: dict[str, Any]) -> str:
@@ -139,21 +149,21 @@ def _late(inference: dict[str, Any]) -> str:
 
 def _inference(look: Look) -> Text:
     inference, stats = look.snapshot["inference"], look.snapshot["tick_stats"]
-    took = [f"last {_age(i['total_ms'])}" for i in inference["last"][-1:]]
+    took = [f"last {milliseconds(i['total_ms'])}" for i in inference["last"][-1:]]
     counts = {
         "late": inference["late"],
         "refused": inference["dropped"],
         "expired": stats.get("expired_chunks", 0),
     }
     told = [(f"{count} {name}", WORTH_A_LOOK if count else "") for name, count in counts.items()]
-    return _line("inference", [*took, f"{inference['published']} chunks", *told])
+    return labelled("inference", [*took, f"{inference['published']} chunks", *told])
 
 
 def holds(look: Look, width: int) -> list[Text]:
     """How many ticks held, and why."""
     reasons = [f"{_hold(n)} {count}" for n, count in look.holds.most_common()]
     counted = f"{look.snapshot['tick_stats']['holds']} ticks" + (", seen:" if reasons else "")
-    return _packed("holds", [counted, *reasons], width)
+    return packed("holds", [counted, *reasons], width)
 
 
 def _hold(number: int) -> str:
@@ -171,50 +181,22 @@ def sensors(look: Look, width: int) -> list[Text]:
     for camera in look.snapshot["cameras"]:
         rate = "" if camera["rate_hz"] is None else f" {camera['rate_hz']:.0f} Hz"
         cells.append(_sensor(camera["name"], camera["age_ms"], params.max_age_ms, rate))
-    return _packed("sensors", cells, width)
+    return packed("sensors", cells, width)
 
 
 def _sensor(name: str, age_ms: float | None, most_ms: float, rate: str = "") -> Part:
     if age_ms is None:
         return f"{name} none yet", WORTH_A_LOOK
     if age_ms > most_ms:
-        return f"{name} OLD {_age(age_ms)}{rate}", WORTH_A_LOOK
-    return f"{name} {_age(age_ms)}{rate}"
+        return f"{name} OLD {milliseconds(age_ms)}{rate}", WORTH_A_LOOK
+    return f"{name} {milliseconds(age_ms)}{rate}"
 
 
 def events(look: Look, most: int) -> list[Text]:
     """The newest, oldest first."""
     newest = look.events[-most:] if most > 0 else []
-    return [_line("" if i else "events", [str(event)]) for i, event in enumerate(newest)]
-
-
-def _line(label: str, parts: Iterable[Part]) -> Text:
-    return Text.assemble((f"{label:<{LABEL}.{LABEL}}", "dim"), _spread(parts))
-
-
-def _spread(parts: Iterable[Part]) -> Text:
-    return Text(GAP).join(Text.assemble(part) for part in parts)
-
-
-def _packed(label: str, parts: Iterable[Part], width: int) -> list[Text]:
-    """As many to a line as fit."""
-    lines: list[list[Text]] = [[]]
-    for part in map(Text.assemble, parts):
-        if lines[-1] and _spread([*lines[-1], part]).cell_len > width - LABEL:
-            lines.append([])
-        lines[-1].append(part)
-    return [_line("" if i else label, line) for i, line in enumerate(lines)]
+    return [labelled("" if i else "events", [str(event)]) for i, event in enumerate(newest)]
 
 
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def _duration(us: float) -> str:
-    return f"{us:.0f} us" if us < 1e4 else _age(us / 1e3)
-
-
-def _age(ms: float) -> str:
-    if abs(ms) < 1e4:
-        return f"{ms:.0f} ms"
-    return f"{ms / 1e3:.0f} s" if abs(ms) < 1e6 else f"{ms / 6e4:.0f} min"

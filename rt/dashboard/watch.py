@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,6 +88,8 @@ def _showing(console: Console) -> Iterator[Callable[[Look], None]]:
     if not (console.is_interactive and sys.stdout.isatty()):
         yield lambda look: console.print(View(look))
         return
+    # Who is killed leaves the terminal without its prompt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # No thread refreshes it, and nothing else that is printed disappears into it.
     with Live(
         console=console,
