@@ -27,6 +27,7 @@ class Shown:
 
     def __init__(self, config: Config, children: tuple[str, ...] = CHILDREN) -> None:
         name = unique_session("shown")
+        self.now_ns = clock.now_ns()  # when it was played, or made
         self.config = replace(config, run=replace(config.run, session=name))
         self.session = Session(name)
         self.lock = Lock(name, "supervisor")
@@ -56,7 +57,8 @@ class Shown:
 
     def play(self, run: SimulatedRun, ago_s: float = 0.0) -> None:
         """Write what `run` wrote, its last tick `ago_s` ago."""
-        later = clock.now_ns() - round(ago_s * 1e9) - int(run.ticks[-1]["t_wake"])
+        self.now_ns = clock.now_ns()
+        later = self.now_ns - round(ago_s * 1e9) - int(run.ticks[-1]["t_wake"])
         for ring, records in (("chunk", run.chunks), ("tick", run.ticks)):
             for record in records:
                 moved = self.writer(ring).buffer()

@@ -52,12 +52,8 @@ def plot_session(session: Session, path: Path, last_s: float) -> str:
             f"{config.control_hz:g} Hz, which are {MOST_TICKS} ticks: ask for fewer seconds"
         )
     ticks, chunks = _newest(session, config, count)
-    if not len(ticks):
-        raise SessionError(
-            f"--plot {path}: expected ticks of session {session.name!r}, got none yet: wait until "
-            "control runs"
-        )
-    ticks = ticks[seconds_before_last(ticks, ticks["t_wake"]) >= -last_s]
+    if len(ticks):  # else `plot` says so
+        ticks = ticks[seconds_before_last(ticks, ticks["t_wake"]) >= -last_s]
     plot(config, ticks, chunks, path)
     drawn_s = (int(ticks["t_wake"][-1]) - int(ticks["t_wake"][0]) + config.period_ns) / 1e9
     return f"drew the last {drawn_s:.1f} s, {len(ticks)} ticks of {session.name!r}, to {path}"
@@ -83,11 +79,17 @@ def _newest(session: Session, config: Config, count: int) -> tuple[NDArray[Any],
 
 
 def plot(config: Config, ticks: NDArray[Any], chunks: dict[int, Any], path: Path) -> None:
-    """Draw tick records (n,), oldest first, at least one, and chunk records by ring index.
+    """Draw tick records (n,), oldest first, and chunk records by ring index.
 
-    Raises MissingPackageError without matplotlib, SessionError if `path` cannot be written.
+    Raises MissingPackageError without matplotlib, SessionError if there is no tick or `path` cannot
+    be written.
     """
     _check(path)
+    if not len(ticks):
+        raise SessionError(
+            f"--plot {path}: expected ticks of session {config.run.session!r}, got none yet: wait "
+            "until control runs"
+        )
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 9), layout="constrained")

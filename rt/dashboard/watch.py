@@ -86,7 +86,7 @@ def _ended(name: str, look: Look) -> str:
 @contextmanager
 def _showing(console: Console) -> Iterator[Callable[[Look], None]]:
     if not (console.is_interactive and sys.stdout.isatty()):
-        yield lambda look: console.print(View(look))
+        yield lambda look: console.print(View(look), Text())
         return
     # Who is killed leaves the terminal without its prompt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
