@@ -152,6 +152,7 @@ def test_over_a_pipe_it_is_one_plain_block_below_the_other(shown: Shown) -> None
         text = seen.text
         assert "\x1b" not in text
         assert text.index("tick 39") < text.index("tick 40")
+        assert "\n\nfake   session" in text
         assert max(map(len, text.splitlines())) <= 80
 
 

@@ -90,12 +90,5 @@ def _showing(console: Console) -> Iterator[Callable[[Look], None]]:
         return
     # Who is killed leaves the terminal without its prompt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # No thread refreshes it, and nothing else that is printed disappears into it.
-    with Live(
-        console=console,
-        screen=True,
-        auto_refresh=False,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ) as live:
+    with Live(console=console, screen=True, auto_refresh=False) as live:  # without a thread
         yield lambda look: live.update(View(look), refresh=True)
