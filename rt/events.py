@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.records import Hold, Phase, text
+from rt.records import Hold, Phase, named, text
 from rt.shm import Ring
 from rt.tail import Tail
 
@@ -136,7 +136,7 @@ class Events:
             return
         self._why = without_figures
         kind, still = ("hold_goes_on", "still ") if hold == before else ("hold", "")
-        reason = Hold(hold).name
+        reason = named(Hold, hold)
         words = f"{still}hold {reason.lower()}" + (why and f": {why}")
         yield Event(t_ns, k, kind, words, reason)
 

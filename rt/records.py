@@ -180,6 +180,11 @@ def text(field: Any) -> str:
     return decoded
 
 
+def named(kind: type[IntEnum], value: Any) -> str:
+    """The member's name; the number, if it was written by another version."""
+    return kind(value).name if int(value) in list(kind) else str(value)
+
+
 def camera_child(camera: str) -> str:
     """The name of a camera's process; its status ring is `status.<name>`."""
     return f"camera.{camera}"

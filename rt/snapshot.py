@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from rt.cameras.figures import camera_figures
 from rt.config import Config
 from rt.control.realtime import Grant
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import STATUS, Hold, Phase, text
+from rt.records import STATUS, Hold, Phase, named, text
 from rt.session import Session, holder, ring_table
 from rt.shm import Ring
 from rt.statistics import TickStatistics
@@ -139,7 +138,7 @@ class Snapshots:
         )
         return (
             stats
-            | {"phase": _named(Phase, record["phase"]), "hold": _named(Hold, record["hold"])}
+            | {"phase": named(Phase, record["phase"]), "hold": named(Hold, record["hold"])}
             | {"why": text(record["why"])}
             | {name: int(record[name]) for name in counters.split()}
         )
@@ -249,11 +248,6 @@ def _degrees(record: Any, field: str, joints: slice) -> list[float] | None:
 def rows_left(row: float, horizon: int) -> int:
     """Rows of a chunk still to come after `row`; 0 when none is being executed (row -1)."""
     return max(0, horizon - 1 - math.ceil(row)) if 0 <= row < horizon else 0
-
-
-def _named(kind: type[IntEnum], value: Any) -> str:
-    """The member's name; the number, if a control of another version wrote it."""
-    return kind(value).name if int(value) in list(kind) else str(value)
 
 
 def _detail(ring: str, state: str, detail: str) -> dict[str, Any]:

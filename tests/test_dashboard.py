@@ -354,6 +354,16 @@ def test_numbers_that_are_none_are_shown_without_a_fuss(
     assert f"\nchunk      {NEW.glyph * 48}   number {len(run.chunks)}\n" in text
 
 
+def test_a_hold_of_another_version_is_shown_by_its_number(simulate: Simulate, show: Show) -> None:
+    run = a_run(simulate)
+    shown = show(run.config, run)
+    shown.again(hold=99)
+    text = drawn(look(shown))
+    assert "now        HOLDS, 99\n" in text
+    assert "99 1" in text
+    assert "hold 99" in text
+
+
 @pytest.mark.parametrize("children", [("inference",), CHILDREN])
 def test_a_session_without_a_tick_or_a_chunk_is_shown(
     show: Show, children: tuple[str, ...]

@@ -24,6 +24,7 @@ from rt import inspect
 from rt.cli import end_with_sentence
 from rt.config import Config, encode_config
 from rt.config.load import load_config
+from rt.dashboard import look as dashboard_look
 from rt.launcher.options import parse
 from rt.records import STATUS
 from rt.session import Lock, Session, ring_name, ring_table
@@ -31,7 +32,7 @@ from rt.shm import Ring
 from rt.shm.layout import AT_READY
 
 SMALL = ["--set=params.mono_image_resize.width=4", "--set=params.mono_image_resize.height=4"]
-SHOWS = (["--json"], [], ["--watch", "--interval=0.01"], ["--frames"])
+SHOWS = (["--json"], [], ["--watch", "--interval=0.01"], ["--frames"], ["--plot"])
 DEAD = 2**22 + 1  # beyond the kernel's pids
 
 
@@ -148,11 +149,13 @@ def judged(code: int, said: str, complaint: str) -> str:
 def test_whatever_a_session_left_is_shown_or_refused(
     left: Left, tmp_path: Path, scale: Scale, dice: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspect, "is_live", lambda _: False)  # so that --watch looks once
+    for watches in (inspect, dashboard_look):  # so that --watch looks once
+        monkeypatch.setattr(watches, "is_live", lambda _: False)
 
     def attempt(case: Case) -> str:
         left.make(case)
-        shows = [*case.shows, *([str(tmp_path)] if case.shows == ["--frames"] else [])]
+        to = {"--frames": [str(tmp_path)], "--plot": [str(tmp_path / "a.png")]}
+        shows = [*case.shows, *to.get("".join(case.shows), [])]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = end_with_sentence(lambda: inspect.main(["--session", left.name, *shows]))

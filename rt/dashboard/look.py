@@ -91,7 +91,7 @@ class Watched:
         )
 
     def _take(self, ticks: NDArray[Any]) -> None:
-        self._told.extend(self._events.of(ticks))
+        self._told.extend(self._events.of(ticks, self._statistics.missed))
         if not len(ticks):
             return
         self._worst.add(ticks["t_due"], ticks["t_wake"] - ticks["t_due"])

@@ -20,7 +20,7 @@ from rt.dashboard.lines import (
 )
 from rt.dashboard.look import Look
 from rt.dashboard.sparkline import sparkline
-from rt.records import Hold
+from rt.records import Hold, named
 
 GOOD, BAD, WORTH_A_LOOK = "green", "bold red", "bold yellow"
 STALLED_S = 1.0
@@ -161,13 +161,9 @@ def _inference(look: Look) -> Text:
 
 def holds(look: Look, width: int) -> list[Text]:
     """How many ticks held, and why."""
-    reasons = [f"{_hold(n)} {count}" for n, count in look.holds.most_common()]
+    reasons = [f"{named(Hold, n).lower()} {count}" for n, count in look.holds.most_common()]
     counted = f"{look.snapshot['tick_stats']['holds']} ticks" + (", seen:" if reasons else "")
     return packed("holds", [counted, *reasons], width)
-
-
-def _hold(number: int) -> str:
-    return Hold(number).name.lower() if number in list(Hold) else str(number)
 
 
 def sensors(look: Look, width: int) -> list[Text]:

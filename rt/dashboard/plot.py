@@ -24,7 +24,7 @@ from rt.dashboard.delays import Delay, delays, seconds_before_last, swaps
 from rt.dashboard.printable import printable
 from rt.errors import MissingPackageError, SessionError
 from rt.history import History
-from rt.records import Hold
+from rt.records import Hold, named
 from rt.session import Session, ring_table
 from rt.statistics import Distribution
 
@@ -154,8 +154,7 @@ def _draw_actions(panel: Any, config: Config, ticks: NDArray[Any]) -> None:
         panel.axvline(at, color="0.75", lw=0.8, zorder=0)
     for begin, end, reason in _still(ticks):
         colour = HOLD_COLOURS[reason % len(HOLD_COLOURS)]
-        name = Hold(reason).name if reason in list(Hold) else str(reason)
-        keys[f"hold {name.lower()}"] = panel.axvspan(
+        keys[f"hold {named(Hold, reason).lower()}"] = panel.axvspan(
             t_s[begin], t_s[end], color=colour, alpha=0.25, lw=0
         )
     groups = zip(config.robot.joint_groups, config.joint_slices.values(), strict=True)
