@@ -11,7 +11,7 @@ from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.annotations import final
 from cyclonedds.idl.types import float32, float64, int32, sequence, uint32
 
-from rt.robots.dds.cdr import Reader, Writer
+from rt.cdr import Reader, Writer
 
 
 @dataclass
