@@ -1,0 +1,148 @@
+"""A recording, read back: also one that ends in the middle, as far as it goes."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zstandard
+from mcap.exceptions import McapError
+from mcap.records import Channel, Header, McapRecord, Message, Metadata, Schema
+from mcap.stream_reader import StreamReader
+from numpy.typing import NDArray
+
+from rt.config import Config, decode_config
+from rt.errors import ConfigError
+from rt.events import Event
+from rt.record import messages
+from rt.record.messages import chunk_type, decode_event, decode_image, tick_type
+from rt.record.origin import LAYOUT, META
+
+MAGIC = b"\x89MCAP0\r\n"
+# What mcap raises where a file is cut or damaged; ValueError: a checksum, or text that is none.
+BROKEN = (McapError, struct.error, ValueError, zstandard.ZstdError, MemoryError, OverflowError)
+
+
+def whole_records(path: Path, problems: list[str]) -> Iterator[McapRecord]:
+    """The records of any MCAP file in their order, as far as they are whole; what ends them early
+    goes to `problems`. Raises ConfigError if it is no MCAP file, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+            if magic != MAGIC:
+                got = "an empty one" if not magic else f"one that begins with {magic!r}"
+                raise ConfigError(f"{path}: expected a recording, an MCAP file, got {got}")
+            file.seek(0)
+            # A length that is nonsense must not make it ask for as much memory.
+            limit = os.fstat(file.fileno()).st_size
+            reader = StreamReader(file, validate_crcs=True, record_size_limit=limit)
+            try:
+                yield from reader.records
+            except BROKEN:
+                problems.append(
+                    f"{path} ends in the middle, or is damaged: what was recorded before is shown; "
+                    "python -m rt.replay FILE --mend OUT makes a whole file of it"
+                )
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a recording, got: {error.strerror}") from None
+
+
+class Recording:
+    """One recording, without its images in memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it. Raises ConfigError if it is no recording, or one of another layout."""
+        self.path = path
+        self.problem = ""  # a sentence, if the file ends in the middle
+        problems: list[str] = []
+        records = whole_records(path, problems)
+        self.meta = self._read_meta(records, problems)  # rt.record.origin says of what
+        self.config = self._read_config(records)
+        self._topics: dict[int, str] = {}
+        found = self._read(records)
+        self.problem = "".join(problems)
+        ticks, chunks = found[messages.TICK], found[messages.CHUNK]
+        self.ticks: NDArray[Any] = tick_type(self.config).decode([m.data for m in ticks])
+        decoded = chunk_type(self.config).decode([m.data for m in chunks])
+        self.chunks: dict[int, Any] = {m.sequence: decoded[i] for i, m in enumerate(chunks)}
+        self.events: list[Event] = [
+            decode_event(m.log_time - self.offset_ns, m.data) for m in found[messages.EVENT]
+        ]
+        told = found[messages.RECORDER]
+        self.lost: dict[str, int] = msgspec.json.decode(told[-1].data)["lost"] if told else {}
+        """By ring, as its recorder counted them last."""
+
+    @property
+    def offset_ns(self) -> int:
+        """From CLOCK_MONOTONIC, which the records tell, to the wall clock, which MCAP tells."""
+        return int(self.meta["offset_ns"])
+
+    def frames(self, camera: str) -> Iterator[tuple[int, bytes]]:
+        """When each image was captured, CLOCK_MONOTONIC ns, and the JPEG; in their order.
+
+        Raises ConfigError if there is no such camera.
+        """
+        cameras = self.config.params.camera_names
+        if camera not in cameras:
+            known = ", ".join(cameras) or "none"
+            raise ConfigError(f"{self.path}: expected one of its cameras ({known}), got {camera!r}")
+        topic = messages.IMAGES + camera
+        for record in whole_records(self.path, []):
+            if isinstance(record, Message) and self._topics[record.channel_id] == topic:
+                yield record.log_time - self.offset_ns, decode_image(record.data)
+
+    def _read_meta(self, records: Iterator[McapRecord], problems: list[str]) -> dict[str, str]:
+        """What the file says of itself, at its beginning."""
+        for record in records:
+            if isinstance(record, Metadata) and record.name == META:
+                self.meta = record.metadata
+                layout = self.meta.get("layout")
+                if layout != LAYOUT:
+                    raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
+                return self.meta
+            if not isinstance(record, Header):
+                break  # another's, however long it is
+        got = "one that ends before it says what it is" if problems else "another MCAP file"
+        raise ConfigError(f"{self.path}: expected a recording of rt, got {got}")
+
+    def _read_config(self, records: Iterator[McapRecord]) -> Config:
+        record = next(records, None)
+        encoded = record.metadata.get("json", "") if isinstance(record, Metadata) else ""
+        try:
+            return decode_config(encoded.encode())
+        except ConfigError:
+            raise self._other_version("its configuration has other keys, or is cut") from None
+
+    def _read(self, records: Iterator[McapRecord]) -> dict[str, list[Message]]:
+        """The messages of every topic but the images'."""
+        found = defaultdict[str, list[Message]](list)
+        schemas: dict[int, Schema] = {}
+        for record in records:
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+            elif isinstance(record, Channel):
+                self._topics[record.id] = record.topic
+                self._check_fields(record, schemas)
+            elif isinstance(record, Message):
+                topic = self._topics[record.channel_id]
+                if not topic.startswith(messages.IMAGES):
+                    found[topic].append(record)
+        return found
+
+    def _check_fields(self, channel: Channel, schemas: Mapping[int, Schema]) -> None:
+        for topic, kind in ((messages.TICK, tick_type), (messages.CHUNK, chunk_type)):
+            expected = kind(self.config).type.definition.encode()
+            if channel.topic == topic and schemas[channel.schema_id].data != expected:
+                raise self._other_version(f"its {topic} has other fields")
+
+    def _other_version(self, difference: str) -> ConfigError:
+        version = " ".join(self.meta.get(key, "") for key in ("version", "git")).strip()
+        return ConfigError(
+            f"{self.path}: this version of rt cannot read it: {difference}: read it with the one "
+            f"that wrote it ({version or 'unknown'})"
+        )

@@ -1,0 +1,108 @@
+"""What the records of each ring become in a recording."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import cv2
+from numpy.typing import NDArray
+
+from rt.config import Config
+from rt.events import Events
+from rt.record import messages
+from rt.record.messages import JointStates, chunk_type, tick_type
+from rt.record.writer import Channel, Message
+
+JPEG_QUALITY = 90
+
+cv2.setNumThreads(1)  # OpenCV's workers would run beside control, on every core
+
+
+class Source(Protocol):
+    """One ring's way into the file."""
+
+    ring: str
+    before: int  # how many of its records from before the recording belong to it
+    channels: dict[str, Channel]  # by topic
+
+    def encode(self, records: NDArray[Any], first: int) -> list[Message]:
+        """The messages of consecutive records; `first` is the first one's index in the ring."""
+
+
+class Ticks:
+    """Tick records: whole, as JointStates, and what happened in them."""
+
+    ring, before = "tick", 0
+
+    def __init__(self, config: Config, offset_ns: int, events: Events) -> None:
+        self._type = tick_type(config)
+        self._joints = JointStates(config.joint_names)
+        self._offset_ns = offset_ns
+        self._events = events
+        self._told = 0
+        self.channels = {
+            messages.STATE: Channel(messages.JOINT_STATE),
+            messages.ACTION: Channel(messages.JOINT_STATE),
+            messages.TICK: Channel(self._type.type, self._type.shapes),
+            messages.EVENT: Channel(messages.LOG),
+        }
+
+    def encode(self, records: NDArray[Any], first: int) -> list[Message]:
+        found: list[Message] = []
+        whole = self._type.encode(records)
+        for i, (tick, data) in enumerate(zip(records, whole, strict=True), first):
+            t_ns = int(tick["t_done"]) + self._offset_ns
+            t_state = int(tick["t_state"]) + self._offset_ns
+            state = self._joints.encode(t_state, tick["state"])
+            action = self._joints.encode(t_ns, tick["command"])
+            found.append(Message(messages.STATE, t_ns, i, state))
+            found.append(Message(messages.ACTION, t_ns, i, action))
+            found.append(Message(messages.TICK, t_ns, i, data))
+        for event in self._events.of(records):
+            t_ns = event.t_ns + self._offset_ns
+            data = messages.encode_event(t_ns, event)
+            found.append(Message(messages.EVENT, t_ns, self._told, data))
+            self._told += 1
+        return found
+
+
+class Chunks:
+    """Chunk records; a recording that begins in the middle of one has the one in use as well."""
+
+    ring, before = "chunk", 2
+
+    def __init__(self, config: Config, offset_ns: int) -> None:
+        self._type = chunk_type(config)
+        self._offset_ns = offset_ns
+        self.channels = {messages.CHUNK: Channel(self._type.type, self._type.shapes)}
+
+    def encode(self, records: NDArray[Any], first: int) -> list[Message]:
+        whole = self._type.encode(records)
+        return [
+            Message(messages.CHUNK, int(chunk["t_publish"]) + self._offset_ns, i, data)
+            for i, (chunk, data) in enumerate(zip(records, whole, strict=True), first)
+        ]
+
+
+class Frames:
+    """One camera's images, as the policy gets them, their first channel taken for red."""
+
+    before = 0
+
+    def __init__(self, camera: str, offset_ns: int) -> None:
+        self.ring = f"frame.{camera}"
+        self._camera = camera
+        self._topic = messages.IMAGES + camera
+        self._offset_ns = offset_ns
+        self.channels = {self._topic: Channel(messages.COMPRESSED_IMAGE)}
+
+    def encode(self, records: NDArray[Any], first: int) -> list[Message]:
+        found = []
+        for i, frame in enumerate(records, first):
+            t_ns = int(frame["t_capture"]) + self._offset_ns
+            bgr = cv2.merge(frame["image"][::-1])  # OpenCV's order of channels
+            quality = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            jpeg = cv2.imencode(".jpg", bgr, quality)[1].tobytes()
+            data = messages.encode_image(t_ns, self._camera, jpeg)
+            found.append(Message(self._topic, t_ns, i, data))
+        return found
