@@ -54,6 +54,10 @@ class RecordedSession:
         for tick in ticks:
             self.publish("tick", tick=tick, t_state=clock.now_ns(), t_done=clock.now_ns())
 
+    def release_lock(self) -> None:
+        """As a supervisor does that dies: everything else is still there."""
+        self._lock.release()
+
     def end(self) -> None:
         """As a supervisor ends it. Harmless when it has ended."""
         for ring in self.rings.values():

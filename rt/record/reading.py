@@ -45,7 +45,7 @@ def whole_records(path: Path, problems: list[str]) -> Iterator[McapRecord]:
                 yield from reader.records
             except BROKEN:
                 problems.append(
-                    f"{path} ends in the middle, or is damaged: what was recorded before is shown; "
+                    f"{path} ends in the middle, or is damaged: what comes before that is used; "
                     "python -m rt.replay FILE --mend OUT makes a whole file of it"
                 )
     except OSError as error:
@@ -62,6 +62,8 @@ class Recording:
         problems: list[str] = []
         records = whole_records(path, problems)
         self.meta = self._read_meta(records, problems)  # rt.record.origin says of what
+        self.offset_ns = int(self.meta["offset_ns"])
+        """From CLOCK_MONOTONIC, which the records tell, to the wall clock, which MCAP tells."""
         self.config = self._read_config(records)
         self._topics: dict[int, str] = {}
         found = self._read(records)
@@ -76,11 +78,6 @@ class Recording:
         told = found[messages.RECORDER]
         self.lost: dict[str, int] = msgspec.json.decode(told[-1].data)["lost"] if told else {}
         """By ring, as its recorder counted them last."""
-
-    @property
-    def offset_ns(self) -> int:
-        """From CLOCK_MONOTONIC, which the records tell, to the wall clock, which MCAP tells."""
-        return int(self.meta["offset_ns"])
 
     def frames(self, camera: str) -> Iterator[tuple[int, bytes]]:
         """When each image was captured, CLOCK_MONOTONIC ns, and the JPEG; in their order.
@@ -104,6 +101,8 @@ class Recording:
                 layout = self.meta.get("layout")
                 if layout != LAYOUT:
                     raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
+                if not self.meta.get("offset_ns", "").isdecimal():
+                    raise self._other_version("its clock is not told")
                 return self.meta
             if not isinstance(record, Header):
                 break  # another's, however long it is

@@ -64,7 +64,8 @@ class Writer:
         self._metadata = metadata
         self._keep_free = keep_free
         self._ids: dict[str, int] = {}
-        self._mcap = Mcap(cast(IO[Any], output), chunk_size=CHUNK_BYTES)
+        # Checksums of all, not of the chunks alone: the metadata lie outside of them.
+        self._mcap = Mcap(cast(IO[Any], output), chunk_size=CHUNK_BYTES, enable_data_crcs=True)
         self._queue: SimpleQueue[list[Message] | None] = SimpleQueue()  # None: the end
         self._put = self._taken = 0  # bytes, each counted by one thread only
         self._thread = Thread(target=self._run, name="recording", daemon=True)

@@ -1,0 +1,212 @@
+"""A file that is no recording, or not a whole one: one sentence, and never a wrong number."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from mcap.writer import Writer as Mcap
+from recorded import RecordedSession, record_all
+
+from rt.config import encode_config
+from rt.errors import ConfigError
+from rt.record import messages, origin, recorder, sources
+from rt.record.messages import RecordType
+from rt.record.reading import MAGIC, Recording
+from rt.record.recorder import Recorder
+from rt.testing import config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small recording of many MCAP chunks."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch, RecordedSession(camera_names=("head",)) as session:
+        patch.setattr("rt.record.writer.CHUNK_BYTES", 2000)
+        return record_all(session, folder, lambda: publish(session))
+
+
+def publish(session: RecordedSession) -> None:
+    for k in range(20):
+        session.publish("tick", tick=k, t_done=k, state=np.random.default_rng(k).normal(size=2))
+        if k % 4 == 0:
+            session.publish("chunk", first_tick=k)
+            session.publish("frame.head", t_capture=k)
+
+
+def refusal(path: Path) -> str:
+    """The sentence with which it is refused."""
+    with pytest.raises(ConfigError) as caught:
+        Recording(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def other_mcap(path: Path, metadata: dict[str, dict[str, str]]) -> Path:
+    """An MCAP file of somebody else's, with one message."""
+    with path.open("wb") as file:
+        mcap = Mcap(file)
+        mcap.start(profile="", library="other")
+        for name, values in metadata.items():
+            mcap.add_metadata(name, values)
+        mcap.add_message(mcap.register_channel("/rt/tick", "json", 0), 0, b"{}", 0)
+        mcap.finish()
+    return path
+
+
+# Another's.
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "got an empty one"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), r"got one that begins with b'\x89PNG"),
+        (b"#ROSBAG V2.0\n", "got one that begins with b'#ROSBAG '"),
+        (b"hello\n", r"got one that begins with b'hello\\n'"),
+        (MAGIC[:5], "got one that begins with"),
+        (MAGIC, "ends before it says what it is"),
+        (MAGIC + bytes(9), "ends before it says what it is"),
+        (MAGIC + b"\xff" * 100, "ends before it says what it is"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    path = tmp_path / "file.mcap"
+    path.write_bytes(content)
+    assert expected.replace("\\\\", "\\") in refusal(path).replace("\\\\", "\\")
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "none.mcap")
+    assert "Is a directory" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"other": {"layout": "1"}}])
+def test_another_mcap_file_is_refused(tmp_path: Path, metadata: dict[str, dict[str, str]]) -> None:
+    assert "got another MCAP file" in refusal(other_mcap(tmp_path / "file", metadata))
+
+
+# Another version's.
+
+
+def test_another_layout_is_refused_with_the_version_that_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RecordedSession() as session:
+        for module in (origin, recorder):
+            monkeypatch.setattr(module, "LAYOUT", "2", raising=False)
+        path = record_all(session, tmp_path, lambda: publish_ticks(session))
+    told = refusal(path)
+    assert "its layout is 2, expected 1: read it with the one that wrote it (0.1.0 " in told
+
+
+def publish_ticks(session: RecordedSession) -> None:
+    session.publish_ticks(range(3))
+
+
+def test_a_configuration_with_other_keys_is_refused(tmp_path: Path) -> None:
+    encoded = msgspec.to_builtins(config())
+    encoded["params"]["no_such_key"] = 1
+    metadata = origin.origin(config(), 0)
+    metadata["config"]["json"] = msgspec.json.encode(encoded).decode()
+    told = refusal(other_mcap(tmp_path / "file", metadata))
+    assert "its configuration has other keys" in told
+
+
+@pytest.mark.parametrize("offset", ["", "soon", "-5"])
+def test_times_of_an_unknown_clock_are_refused(tmp_path: Path, offset: str) -> None:
+    metadata = origin.origin(config(), 0)
+    metadata["rt"]["offset_ns"] = offset
+    assert "its clock is not told" in refusal(other_mcap(tmp_path / "file", metadata))
+
+
+def test_records_with_other_fields_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wider(_: object) -> RecordType:
+        fields = messages.chunk_dtype(8, 2).descr
+        return RecordType("rt_msgs/msg/Chunk", np.dtype([*fields, ("new", "i8")]))
+
+    class Chunks(sources.Chunks):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            kind = wider(None)
+            self.channels = {messages.CHUNK: sources.Channel(kind.type, kind.shapes)}
+
+    monkeypatch.setattr(recorder, "Chunks", Chunks)
+    with RecordedSession() as session, Recorder(session.session, tmp_path) as written:
+        session.publish_ticks([0])
+    assert "its /rt/chunk has other fields" in refusal(written.output.path)
+
+
+def test_a_camera_that_it_does_not_have_is_refused(whole: Path) -> None:
+    with pytest.raises(ConfigError, match=r"one of its cameras \(head\), got 'wrist'"):
+        next(Recording(whole).frames("wrist"))
+
+
+# Cut, or damaged.
+
+
+def test_wherever_it_is_cut_what_comes_before_is_read(whole: Path, tmp_path: Path) -> None:
+    expected, data = Recording(whole), whole.read_bytes()
+    cut, read = tmp_path / "cut.mcap", set()
+    encoded = encode_config(expected.config)
+    begins = data.index(encoded) + len(encoded)  # behind the metadata
+    for length in range(8, begins, 97):
+        cut.write_bytes(data[:length])
+        assert re.search("ends before it says what it is|or is cut", refusal(cut))
+    for length in {*range(begins, len(data), 37), *range(len(data) - 60, len(data))}:
+        cut.write_bytes(data[:length])
+        recording = Recording(cut)
+        assert "ends in the middle" in recording.problem
+        count = len(recording.ticks)
+        assert recording.ticks.tobytes() == expected.ticks[:count].tobytes()
+        assert set(recording.chunks) <= set(expected.chunks)
+        assert len(list(recording.frames("head"))) <= 5
+        read.add(count)
+    assert {0, 20} < read, "some of it was read as well"
+
+
+def test_a_bit_that_was_changed_is_noticed_and_changes_no_number(
+    whole: Path, tmp_path: Path
+) -> None:
+    expected, data = Recording(whole), whole.read_bytes()
+    (summary,) = struct.unpack("<Q", data[-28:-20])  # what comes from there on is not looked at
+    damaged, draw = tmp_path / "damaged.mcap", random.Random(1)
+    for _ in range(600):
+        place = draw.randrange(len(MAGIC) + 50, summary)
+        changed = bytes([data[place] ^ (1 << draw.randrange(8))])
+        damaged.write_bytes(data[:place] + changed + data[place + 1 :])
+        try:
+            recording = Recording(damaged)
+        except ConfigError:
+            continue
+        assert recording.problem
+        ticks = recording.ticks["tick"].tolist()
+        same = expected.ticks[np.isin(expected.ticks["tick"], ticks)]
+        assert recording.ticks.tobytes() == same.tobytes()
+
+
+# A sentence.
+
+
+def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a\nb\x1b[2J")
+    assert len(refusal(path).splitlines()) == 1
+    assert "\x1b" not in refusal(path)
+
+
+def test_a_whole_recording_has_no_problem(whole: Path) -> None:
+    recording = Recording(whole)
+    assert recording.problem == ""
+    assert len(recording.ticks) == 20
+    assert list(recording.chunks) == list(range(5))
+    assert len(list(recording.frames("head"))) == 5
