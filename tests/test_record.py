@@ -113,8 +113,7 @@ def test_a_character_that_its_field_cut_is_left_out(session: RecordedSession) ->
 def test_what_happened_is_told_in_it(
     session: RecordedSession, run: SimulatedRun, tmp_path: Path
 ) -> None:
-    publish_run(session, run)  # so that both have the same chunks to judge by
-    path = record_all(session, tmp_path, lambda: [session.publish("tick", t) for t in run.ticks])
+    path = record_all(session, tmp_path, lambda: publish_run(session, run))
     with (
         session.session.reader("chunk") as chunks,
         session.session.reader("status.inference") as inference,
@@ -267,7 +266,7 @@ def test_mcap_ros2_support_reads_it(session: RecordedSession, tmp_path: Path) ->
 def test_every_message_tells_its_index_and_when_it_was_published(
     session: RecordedSession, tmp_path: Path
 ) -> None:
-    for _ in range(3):  # before the recording
+    for _ in range(3):  # before the recording, and still in their rings
         some_of_all(session)
     path = record_all(session, tmp_path, lambda: some_of_all(session))
     offset = Recording(path).offset_ns
@@ -278,13 +277,15 @@ def test_every_message_tells_its_index_and_when_it_was_published(
             if channel.topic not in ("/rt/recorder", "/rt/event")
         }
     assert told == {
-        ("/rt/tick", 3, 6_000_000_002),
-        ("/observation/state", 3, 6_000_000_002),
-        ("/action/state", 3, 6_000_000_002),
-        ("/rt/chunk", 1, 7),  # the chunk in use, and the one before it
-        ("/rt/chunk", 2, 7),
-        ("/rt/chunk", 3, 7),
-        ("/observation/images/head", 3, 8),
+        (topic, index, t_ns)
+        for index in range(4)
+        for topic, t_ns in (
+            ("/rt/tick", 6_000_000_002),
+            ("/observation/state", 6_000_000_002),
+            ("/action/state", 6_000_000_002),
+            ("/rt/chunk", 7),
+            ("/observation/images/head", 8),
+        )
     }
 
 
@@ -323,12 +324,17 @@ def test_records_that_were_overwritten_are_counted_by_their_ring(
     assert "lost: 952 of tick, 14 of frame.wrist" in str(recorder)
 
 
-def test_what_was_before_the_recording_is_not_lost(
+def test_it_begins_with_what_its_rings_hold_and_what_was_before_is_not_lost(
     session: RecordedSession, tmp_path: Path
 ) -> None:
     session.publish_ticks(range(5000))
+    for n in range(50):
+        session.publish("chunk", first_tick=n)
+        session.publish("frame.head", t_capture=n)
     recording = Recording(record_all(session, tmp_path, lambda: session.publish_ticks([5000])))
-    assert recording.ticks["tick"].tolist() == [5000]
+    assert recording.ticks["tick"].tolist() == list(range(5000 - 1056, 5001))
+    assert list(recording.chunks) == list(range(42, 50))
+    assert [t_ns for t_ns, _ in recording.frames("head")] == [46, 47, 48, 49]
     assert set(recording.lost.values()) == {0}
 
 

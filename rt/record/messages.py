@@ -1,7 +1,7 @@
 """What a recording's channels carry: types of ROS 2 where one fits, else types made from a record's
 own dtype, so that nothing of it is lost. All are XCDR1, little-endian.
 
-A topic's times are those of the wall clock; what lies within a record stays CLOCK_MONOTONIC.
+A message's own times are the wall clock's; those within a record stay CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def encode_image(t_ns: int, camera: str, jpeg: bytes) -> bytes:
 def decode_image(message: bytes) -> bytes:
     """The JPEG of a CompressedImage."""
     reader = Reader(message, HEAD + 8)
-    reader.text(), reader.text()
+    reader.text()  # frame_id
+    reader.text()  # format
     return reader.octets()
 
 

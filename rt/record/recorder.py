@@ -36,8 +36,9 @@ class Recorder:
     """One recording of one session. Use as a context manager."""
 
     def __init__(self, session: Session, folder: Path, *, keep_free: int = FREE_BYTES) -> None:
-        """Begins with what is published from now on, and with the chunk in use. keep_free: bytes
-        of the disk that are left to others.
+        """Begins with what the rings still hold: so it misses nothing of a launch, and who starts
+        it because of what just happened has that too. keep_free: bytes of the disk that are left to
+        others.
 
         Raises NoSessionError; ConfigError if the folder cannot be written to.
         """
@@ -65,9 +66,11 @@ class Recorder:
         )
 
     def _follow(self, source: Source) -> Tail:
-        """What lies further back than `before` is no part of the recording, and not lost."""
-        tail = Tail(self._rings[source.ring])
-        tail.seen = max(0, self._rings[source.ring].head - source.before)
+        """From half a ring back: the other half may be overwritten while that is read. What lies
+        further back is no part of the recording, and not lost."""
+        ring = self._rings[source.ring]
+        tail = Tail(ring)
+        tail.seen = max(0, ring.head - ring.slots // 2)
         return tail
 
     @property

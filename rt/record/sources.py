@@ -22,7 +22,6 @@ class Source(Protocol):
     """One ring's way into the file."""
 
     ring: str
-    before: int  # how many of its records from before the recording belong to it
     channels: dict[str, Channel]  # by topic
 
     def encode(self, records: NDArray[Any], first: int) -> list[Message]:
@@ -32,7 +31,7 @@ class Source(Protocol):
 class Ticks:
     """Tick records: whole, as JointStates, and what happened in them."""
 
-    ring, before = "tick", 0
+    ring = "tick"
 
     def __init__(self, config: Config, offset_ns: int, events: Events) -> None:
         self._type = tick_type(config)
@@ -67,9 +66,9 @@ class Ticks:
 
 
 class Chunks:
-    """Chunk records; a recording that begins in the middle of one has the one in use as well."""
+    """Chunk records."""
 
-    ring, before = "chunk", 2
+    ring = "chunk"
 
     def __init__(self, config: Config, offset_ns: int) -> None:
         self._type = chunk_type(config)
@@ -86,8 +85,6 @@ class Chunks:
 
 class Frames:
     """One camera's images, as the policy gets them, their first channel taken for red."""
-
-    before = 0
 
     def __init__(self, camera: str, offset_ns: int) -> None:
         self.ring = f"frame.{camera}"
