@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import re
 import struct
@@ -10,12 +12,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 from mcap.writer import Writer as Mcap
 from recorded import RecordedSession, record_all
+from rosbags.highlevel import AnyReader
 
 from rt.config import encode_config
 from rt.errors import ConfigError
 from rt.record import messages, origin, recorder, sources
+from rt.record.mending import mend
 from rt.record.messages import RecordType
 from rt.record.reading import MAGIC, Recording
 from rt.record.recorder import Recorder
@@ -192,6 +197,60 @@ def test_a_bit_that_was_changed_is_noticed_and_changes_no_number(
         ticks = recording.ticks["tick"].tolist()
         same = expected.ticks[np.isin(expected.ticks["tick"], ticks)]
         assert recording.ticks.tobytes() == same.tobytes()
+
+
+# Mended.
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 1.0])
+def test_a_cut_recording_is_mended_into_a_whole_one(
+    whole: Path, tmp_path: Path, share: float
+) -> None:
+    cut, mended = tmp_path / "cut.mcap", tmp_path / "mended.mcap"
+    data = whole.read_bytes()
+    cut.write_bytes(data[: int(share * len(data))])
+    count = mend(cut, mended)
+    before, after = Recording(cut), Recording(mended)
+    assert (before.problem == "") is (share == 1.0)
+    assert after.problem == ""
+    assert (after.meta, after.config) == (before.meta, before.config)
+    assert after.ticks.tobytes() == before.ticks.tobytes()
+    assert len(after.ticks) > 0
+    assert list(after.chunks) == list(before.chunks)
+    assert list(after.frames("head")) == list(before.frames("head"))
+    with mended.open("rb") as file:
+        assert make_reader(file).get_summary().statistics.message_count == count
+    with AnyReader([mended]) as reader:
+        assert reader.message_count == count
+
+
+def test_what_cannot_be_mended_is_refused(whole: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mcap"
+    for content in (b"", b"hello", MAGIC, MAGIC + b"\1"):
+        cut.write_bytes(content)
+        with pytest.raises(ConfigError, match="expected a recording"):
+            mend(cut, tmp_path / "mended")
+    assert not (tmp_path / "mended").exists()
+
+
+def test_no_file_is_overwritten_with_a_mended_one(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a new file, got: File exists"):
+        mend(whole, whole)
+    assert Recording(whole).problem == ""
+    with pytest.raises(ConfigError, match="expected a new file, got: No such file"):
+        mend(whole, tmp_path / "none" / "mended")
+
+
+def test_of_a_full_disk_nothing_half_is_left(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        mend(whole, tmp_path / "mended")
+    assert list(tmp_path.iterdir()) == []
 
 
 # A sentence.
