@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +27,15 @@ from recorded import RecordedSession, record_all, scene, wait_for
 from rosbags.highlevel import AnyReader
 
 from rt import clock
-from rt.events import Events
+from rt.events import Event, Events
 from rt.record import writer
-from rt.record.messages import RecordType, decode_event, encode_event
+from rt.record.messages import (
+    RecordType,
+    decode_event,
+    decode_image,
+    encode_event,
+    encode_image,
+)
 from rt.record.origin import git_version, origin
 from rt.record.output import Output
 from rt.record.reading import Recording
@@ -38,7 +45,6 @@ from rt.session import SHM
 from rt.testing import TWO_ARMS, SimulatedRun, config
 
 JOINTS = 24
-IMAGE = {"height": 12, "width": 16}
 
 
 @pytest.fixture
@@ -121,14 +127,22 @@ def test_what_happened_is_told_in_it(
         expected = Events(chunks, inference, 1).of(np.array(run.ticks))
     assert {"hold", "resumed"} <= {event.event for event in expected}
     assert Recording(path).events == expected
+    with path.open("rb") as file:
+        events = make_reader(file).iter_messages(["/rt/event"], log_time_order=False)
+        assert [m.sequence for _, _, m in events] == list(range(len(expected)))
 
 
 @pytest.mark.parametrize("tick", [-1, 0, 7, 2**32 - 2])
 def test_an_event_is_read_back_as_it_was(tick: int) -> None:
-    from rt.events import Event
-
     event = Event(1_234_567_890_123, tick, "hold", "hold no_state: tøpic is late", "NO_STATE")
     assert decode_event(event.t_ns, encode_event(event.t_ns, event)) == event
+
+
+def test_an_image_that_is_cut_short_is_none() -> None:
+    message = encode_image(1, "head", b"jpeg's bytes")
+    assert decode_image(message) == b"jpeg's bytes"
+    with pytest.raises(ValueError, match="expected 12 bytes, got 11"):
+        decode_image(message[:-1])
 
 
 def test_images_are_what_the_camera_showed(session: RecordedSession, tmp_path: Path) -> None:
@@ -159,13 +173,7 @@ def test_it_tells_of_what_it_is(session: RecordedSession, tmp_path: Path) -> Non
     assert meta["started"][:2] == "20"
     assert recording.path.name.startswith(f"{session.session.name}_")
     assert recording.path.suffix == ".mcap"
-    assert abs(recording.offset_ns - (os_time_ns() - clock.now_ns())) < 60e9
-
-
-def os_time_ns() -> int:
-    import time
-
-    return time.time_ns()
+    assert abs(recording.offset_ns - (time.time_ns() - clock.now_ns())) < 60e9
 
 
 def test_the_commit_is_told_and_whether_files_differ_from_it(tmp_path: Path) -> None:
@@ -204,7 +212,7 @@ def some_of_all(session: RecordedSession) -> dict[str, Any]:
 def check_decoded(messages: dict[str, Any], expected: dict[str, Any], recording: Recording) -> None:
     """By topic the one message, decoded by somebody else."""
     names = list(recording.config.joint_names)
-    for topic, field, time in (
+    for topic, field, stamped in (
         ("/observation/state", "state", "t_state"),
         ("/action/state", "command", "t_done"),
     ):
@@ -212,7 +220,7 @@ def check_decoded(messages: dict[str, Any], expected: dict[str, Any], recording:
         assert list(message.name) == names
         assert np.array(message.position).tobytes() == expected[field].tobytes()
         assert len(message.velocity) == len(message.effort) == 0
-        assert wall_ns(message.header.stamp) == expected[time] + recording.offset_ns
+        assert wall_ns(message.header.stamp) == expected[stamped] + recording.offset_ns
     image = messages["/observation/images/head"]
     assert (image.format, image.header.frame_id) == ("jpeg", "head")
     assert wall_ns(image.header.stamp) == 8 + recording.offset_ns
