@@ -191,6 +191,8 @@ def test_the_commit_is_told_and_whether_files_differ_from_it(tmp_path: Path) -> 
     assert git_version(tmp_path) == commit
     (tmp_path / "file").write_text("two")
     assert git_version(tmp_path) == f"{commit}-dirty"
+    (tmp_path / "installed").mkdir()
+    assert git_version(tmp_path / "installed") == "", "the project around it is another"
 
 
 # What others read.
