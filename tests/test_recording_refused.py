@@ -7,6 +7,7 @@ import os
 import random
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small recording of many MCAP chunks."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch, RecordedSession(camera_names=("head",)) as session:
-        patch.setattr("rt.record.writer.CHUNK_BYTES", 2000)
+        patch.setattr("rt.record.writer.CHUNK_BYTES", 4000)
         return record_all(session, folder, lambda: publish(session))
 
 
@@ -179,16 +180,30 @@ def test_wherever_it_is_cut_what_comes_before_is_read(whole: Path, tmp_path: Pat
     assert {0, 20} < read, "some of it was read as well"
 
 
+def starts(data: bytes) -> Iterator[int]:
+    """Where each record of the data section begins, with a byte that tells its kind."""
+    (summary,) = struct.unpack("<Q", data[-28:-20])  # what comes from there on is not looked at
+    at = len(MAGIC)
+    while at < summary:
+        yield at
+        at += 9 + struct.unpack("<Q", data[at + 1 : at + 9])[0]
+
+
+def flips(data: bytes) -> Iterator[bytes]:
+    """`data` with one bit changed: all of those that tell a record's kind, and some of the rest."""
+    draw, (*begins, end) = random.Random(1), starts(data)
+    places = [(at, bit) for at in begins for bit in range(8)]
+    places += [(draw.randrange(len(MAGIC), end), draw.randrange(8)) for _ in range(200)]
+    for at, bit in places:
+        yield data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
+
+
 def test_a_bit_that_was_changed_is_noticed_and_changes_no_number(
     whole: Path, tmp_path: Path
 ) -> None:
-    expected, data = Recording(whole), whole.read_bytes()
-    (summary,) = struct.unpack("<Q", data[-28:-20])  # what comes from there on is not looked at
-    damaged, draw = tmp_path / "damaged.mcap", random.Random(1)
-    for _ in range(600):
-        place = draw.randrange(len(MAGIC) + 50, summary)
-        changed = bytes([data[place] ^ (1 << draw.randrange(8))])
-        damaged.write_bytes(data[:place] + changed + data[place + 1 :])
+    expected, damaged, mended = Recording(whole), tmp_path / "damaged", tmp_path / "mended"
+    for n, data in enumerate(flips(whole.read_bytes())):
+        damaged.write_bytes(data)
         try:
             recording = Recording(damaged)
         except ConfigError:
@@ -197,6 +212,10 @@ def test_a_bit_that_was_changed_is_noticed_and_changes_no_number(
         ticks = recording.ticks["tick"].tolist()
         same = expected.ticks[np.isin(expected.ticks["tick"], ticks)]
         assert recording.ticks.tobytes() == same.tobytes()
+        if n % 4 == 0:
+            mend(damaged, mended)
+            assert len(list(recording.frames("head"))) <= 5
+            mended.unlink()
 
 
 # Mended.

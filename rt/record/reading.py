@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import zstandard
 from mcap.exceptions import McapError
-from mcap.records import Channel, Header, McapRecord, Message, Metadata, Schema
-from mcap.stream_reader import StreamReader
+from mcap.records import Channel, Chunk, McapRecord, Message, Metadata, Schema
+from mcap.stream_reader import StreamReader, breakup_chunk
 from numpy.typing import NDArray
 
 from rt.config import Config, decode_config
@@ -29,8 +29,8 @@ BROKEN = (McapError, struct.error, ValueError, zstandard.ZstdError, MemoryError,
 
 
 def whole_records(path: Path, problems: list[str]) -> Iterator[McapRecord]:
-    """The records of any MCAP file in their order, as far as they are whole; what ends them early
-    goes to `problems`. Raises ConfigError if it is no MCAP file, or cannot be read."""
+    """Metadata, schemas, channels and messages in their order, as far as they are whole; what ends
+    them early goes to `problems`. Raises ConfigError if it is no MCAP file, or cannot be read."""
     try:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
@@ -40,9 +40,12 @@ def whole_records(path: Path, problems: list[str]) -> Iterator[McapRecord]:
             file.seek(0)
             # A length that is nonsense must not make it ask for as much memory.
             limit = os.fstat(file.fileno()).st_size
-            reader = StreamReader(file, validate_crcs=True, record_size_limit=limit)
+            reader = StreamReader(
+                file, emit_chunks=True, validate_crcs=True, record_size_limit=limit
+            )
             try:
-                yield from reader.records
+                for record in reader.records:
+                    yield from _parts(record)
             except BROKEN:
                 problems.append(
                     f"{path} ends in the middle, or is damaged: what comes before that is used; "
@@ -50,6 +53,17 @@ def whole_records(path: Path, problems: list[str]) -> Iterator[McapRecord]:
                 )
     except OSError as error:
         raise ConfigError(f"{path}: expected a recording, got: {error.strerror}") from None
+
+
+def _parts(record: McapRecord) -> Iterator[McapRecord]:
+    """What a record of the file's own tells. A message counts only in a chunk with its checksum: an
+    index of which one bit was changed is one as well."""
+    if isinstance(record, Metadata):
+        yield record
+    elif isinstance(record, Chunk):
+        if not record.uncompressed_crc:
+            raise ValueError("expected a chunk with a checksum, got one without")
+        yield from breakup_chunk(record, validate_crc=True)
 
 
 class Recording:
@@ -90,24 +104,22 @@ class Recording:
             raise ConfigError(f"{self.path}: expected one of its cameras ({known}), got {camera!r}")
         topic = messages.IMAGES + camera
         for record in whole_records(self.path, []):
-            if isinstance(record, Message) and self._topics[record.channel_id] == topic:
+            if isinstance(record, Message) and self._topics.get(record.channel_id) == topic:
                 yield record.log_time - self.offset_ns, decode_image(record.data)
 
     def _read_meta(self, records: Iterator[McapRecord], problems: list[str]) -> dict[str, str]:
         """What the file says of itself, at its beginning."""
-        for record in records:
-            if isinstance(record, Metadata) and record.name == META:
-                self.meta = record.metadata
-                layout = self.meta.get("layout")
-                if layout != LAYOUT:
-                    raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
-                if not self.meta.get("offset_ns", "").isdecimal():
-                    raise self._other_version("its clock is not told")
-                return self.meta
-            if not isinstance(record, Header):
-                break  # another's, however long it is
-        got = "one that ends before it says what it is" if problems else "another MCAP file"
-        raise ConfigError(f"{self.path}: expected a recording of rt, got {got}")
+        record = next(records, None)
+        if not isinstance(record, Metadata) or record.name != META:
+            got = "one that ends before it says what it is" if problems else "another MCAP file"
+            raise ConfigError(f"{self.path}: expected a recording of rt, got {got}")
+        self.meta = record.metadata
+        layout = self.meta.get("layout")
+        if layout != LAYOUT:
+            raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
+        if not self.meta.get("offset_ns", "").isdecimal():
+            raise self._other_version("its clock is not told")
+        return self.meta
 
     def _read_config(self, records: Iterator[McapRecord]) -> Config:
         record = next(records, None)
@@ -128,7 +140,7 @@ class Recording:
                 self._topics[record.id] = record.topic
                 self._check_fields(record, schemas)
             elif isinstance(record, Message):
-                topic = self._topics[record.channel_id]
+                topic = self._topics.get(record.channel_id, "")  # "": its chunk is damaged
                 if not topic.startswith(messages.IMAGES):
                     found[topic].append(record)
         return found
@@ -136,7 +148,8 @@ class Recording:
     def _check_fields(self, channel: Channel, schemas: Mapping[int, Schema]) -> None:
         for topic, kind in ((messages.TICK, tick_type), (messages.CHUNK, chunk_type)):
             expected = kind(self.config).type.definition.encode()
-            if channel.topic == topic and schemas[channel.schema_id].data != expected:
+            schema = schemas.get(channel.schema_id)
+            if channel.topic == topic and (schema is None or schema.data != expected):
                 raise self._other_version(f"its {topic} has other fields")
 
     def _other_version(self, difference: str) -> ConfigError:

@@ -23,6 +23,7 @@ from rt.errors import SessionError
 from rt.record.messages import RosType
 from rt.record.output import FREE_BYTES, Output, free_bytes
 
+PROFILE, LIBRARY = "ros2", "rt"  # what MCAP's header tells others
 FLUSH_S = 1.0
 CHUNK_BYTES = 2**20  # before compression
 QUEUE_BYTES = 64 * 2**20  # a disk that stands still for ten seconds, with three cameras
@@ -108,7 +109,7 @@ class Writer:
             self._output.close()
 
     def _begin(self) -> None:
-        self._mcap.start(profile="ros2", library="rt")
+        self._mcap.start(PROFILE, LIBRARY)
         for name, values in self._metadata.items():
             self._mcap.add_metadata(name, dict(values))
         schemas: dict[RosType, int] = {}
