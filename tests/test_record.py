@@ -332,6 +332,10 @@ def test_records_that_were_overwritten_are_counted_by_their_ring(
     assert gaps(recording) == 952
     assert len(list(recording.frames("wrist"))) == 1 + 20 - 14
     assert "lost: 952 of tick, 14 of frame.wrist" in str(recorder)
+    with recording.path.open("rb") as file:
+        messages = make_reader(file).get_summary().statistics.message_count
+    size = recording.path.stat().st_size
+    assert str(recorder).startswith(f"{recording.path}: {size / 1e6:.1f} MB, {messages} messages,")
 
 
 def test_it_begins_with_what_its_rings_hold_and_what_was_before_is_not_lost(
