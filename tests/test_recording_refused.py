@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from mcap.writer import Writer as Mcap
 from recorded import RecordedSession, record_all
@@ -180,7 +181,7 @@ def test_wherever_it_is_cut_what_comes_before_is_read(whole: Path, tmp_path: Pat
     assert {0, 20} < read, "some of it was read as well"
 
 
-def starts(data: bytes) -> Iterator[int]:
+def starts(data: bytes | bytearray) -> Iterator[int]:
     """Where each record of the data section begins, with a byte that tells its kind."""
     (summary,) = struct.unpack("<Q", data[-28:-20])  # what comes from there on is not looked at
     at = len(MAGIC)
@@ -217,6 +218,16 @@ def test_a_bit_that_was_changed_is_noticed_and_changes_no_number(
             for camera in recording.config.params.camera_names:  # which may have another name now
                 assert len(list(recording.frames(camera))) <= 5
             mended.unlink()
+
+
+def test_a_chunk_without_a_checksum_is_not_believed(whole: Path, tmp_path: Path) -> None:
+    data, damaged = bytearray(whole.read_bytes()), tmp_path / "damaged"
+    chunk = next(at for at in starts(data) if data[at] == Opcode.CHUNK)
+    data[chunk + 33 : chunk + 37] = bytes(4)  # behind its length, two times and a size
+    damaged.write_bytes(data)
+    recording = Recording(damaged)
+    assert "is damaged" in recording.problem
+    assert len(recording.ticks) == 0
 
 
 # Mended.
