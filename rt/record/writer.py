@@ -100,9 +100,7 @@ class Writer:
             self._mcap.finish()
             self._output.flush()
         except OSError as error:  # the file ends behind the last write: mcap cannot finish it now
-            self.error = self._stopped(
-                f"{error.strerror}: what was written before it can be read", "free some"
-            )
+            self.error = self._stopped(f"{error.strerror}: what was written before it can be read")
         except Exception as error:
             self.error = error
         finally:
@@ -122,7 +120,7 @@ class Writer:
 
     def _write_all(self) -> None:
         """Until the end, or until the disk is nearly full."""
-        flush_at = time.monotonic()  # the first at once: from then on the file tells what it is
+        flush_at = time.monotonic() + FLUSH_S
         while True:
             try:
                 messages = self._queue.get(timeout=max(0.0, flush_at - time.monotonic()))
@@ -141,13 +139,12 @@ class Writer:
                 if free < self._keep_free:
                     self.error = self._stopped(
                         f"{free / 1e6:.0f} MB are free on its disk, and {self._keep_free / 1e6:.0f}"
-                        " MB are left to others: what was recorded until then is whole",
-                        "free some",
+                        " MB are left to others: what was recorded until then is whole"
                     )
                     return
 
-    def _stopped(self, why: str, remedy: str) -> SessionError:
+    def _stopped(self, why: str) -> SessionError:
         return SessionError(
-            f"the recording {self._output.path} has stopped: {why}; {remedy}, or record to another "
-            "folder"
+            f"the recording {self._output.path} has stopped: {why}; free some, or record to "
+            "another folder"
         )
