@@ -21,7 +21,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about 2 minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sim,dds,viz,metrics,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[sim,dds,viz,record,web,metrics,dev]"
 	@touch $(STAMP)
 
 run: setup

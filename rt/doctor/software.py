@@ -18,6 +18,7 @@ EXTRAS = {
     "dds": ("cyclonedds",),
     "viz": ("matplotlib",),
     "metrics": ("prometheus_client",),
+    "record": ("mcap", "cv2"),
 }
 GPU = """
 import json, torch

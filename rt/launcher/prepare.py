@@ -4,6 +4,7 @@ all, and on which cores."""
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -11,6 +12,7 @@ from rt import cores
 from rt.config import Config
 from rt.errors import ConfigError
 from rt.infer.policy_config import RobotKind, declared_dims, load_policy_config
+from rt.record.output import check_folder
 from rt.robots.fake.presence import find_fake
 from rt.robots.robot import choose_backend, find_backend, resolve
 
@@ -32,7 +34,8 @@ def with_fake(config: Config) -> Config:
 
 def check_run(config: Config) -> None:
     """What can be refused before anything starts: contradictory flags, a policy that does not fit
-    the robot or was not trained for it, a backend that is not there.
+    the robot or was not trained for it, a backend that is not there, a folder that nothing can be
+    recorded to.
 
     What is trained for the simulated robot only must not move a real one: that is said before what
     the backend lacks on this machine.
@@ -71,6 +74,8 @@ def check_run(config: Config) -> None:
     backend = find_backend(config)
     if backend.check:
         resolve(backend.check, config)(config)
+    if config.run.record:
+        check_folder(Path(config.run.record))
 
 
 def _or_a_fake(config: Config) -> str:

@@ -27,6 +27,7 @@ from rt.session import Lock, Session, holder, ring_table, robot_lock
 
 INFERENCE_STATUSES = 128  # of up to 200 a second: what was refused is told four times a second
 GRACE_S = 1.0  # from SIGTERM to SIGKILL
+RECORDED_S = 5.0  # for a recording to write what it holds: what is killed loses its last second
 SAFE_STOP_START_S = 5.0  # to import its driver and to find the robot
 CONTROL_SILENT_S = 2.0  # without a tick: it hangs
 MODULES = {
@@ -174,8 +175,8 @@ class Supervisor:
                 self._stop_safely()
         for child in self.children.values():
             child.terminate()
-        for child in self.children.values():
-            child.end(deadline)
+        for child in self.children.values():  # the recording comes last
+            child.end(deadline if child.name != "record" else time.monotonic() + RECORDED_S)
         # Until its first status it has no robot, and SIGTERM ends it as it ends any process.
         return control is None or control.exit_code == 0 or control.status is None
 
