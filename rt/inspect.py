@@ -1,4 +1,4 @@
-"""`python -m rt.inspect`: a session's live state, once or live, as text or drawn."""
+"""`python -m rt.inspect`: a session's live state, once or live, as text, drawn or as a page."""
 
 from __future__ import annotations
 
@@ -138,12 +138,16 @@ def main(argv: list[str] | None = None) -> int:
     if args.frames is not None:
         print("\n".join(save_frames(session, args.frames)))
         return 0
-    # Imported by whoever asks for it: a plain look needs neither of them.
+    # Imported by whoever asks for it: a plain look needs none of them.
     if args.plot is not None:
         from rt.dashboard.plot import plot_session
 
         print(plot_session(session, args.plot, args.last))
         return 0
+    if args.web:
+        from rt.web.serve import serve
+
+        return serve(session, args.host, args.port, args.token_file)
     if args.watch and not args.json:
         from rt.dashboard.watch import watch
 
@@ -174,12 +178,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add("--interval", type=float, default=0.5, help="seconds between two looks")
     add("--plot", type=Path, metavar="FILE.png", help="draw jitter, delays and actions")
     add("--last", type=float, default=10.0, metavar="SECONDS", help="of which --plot tells")
+    add("--web", action="store_true", help="a page for the browser, until Ctrl-C")
+    add("--host", default="127.0.0.1", help="for --web; beyond loopback a token is needed")
+    add("--port", type=int, default=8321, help="for --web; 0: any that is free")
+    add("--token_file", type=Path, help="for --web: the token is its first line")
     add("--clean", action="store_true", help="remove dead sessions' segments")
     add("--frames", type=Path, metavar="DIR", help="save each camera's newest frame as a PNG")
     args = parser.parse_args(argv)
     for name in ("interval", "last"):
         if not 0 < (seconds := getattr(args, name)) < 3600:
             parser.error(f"--{name}: expected seconds between 0 and 3600, got {seconds}")
+    if not 0 <= args.port < 65536:
+        parser.error(f"--port: expected a number from 0 to 65535, got {args.port}")
     return args
 
 

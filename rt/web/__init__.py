@@ -1,0 +1,1 @@
+"""The web view, `rt.inspect --web`: one page, live, that can change nothing."""

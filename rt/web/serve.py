@@ -1,0 +1,122 @@
+"""`rt.inspect --web`: serve the web view until Ctrl-C or the session's end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from rt.errors import ConfigError, MissingPackageError
+from rt.session import Session
+
+if TYPE_CHECKING:
+    from rt.web.server import Server
+
+NEEDED = {"websockets": "websockets", "cv2": "opencv-python-headless"}
+SHORTEST_TOKEN = 16  # characters
+NICE = 10  # the robot comes first
+
+
+def serve(session: Session, host: str, port: int, token_file: Path | None) -> int:
+    """Serve, and say where and why it ended. port 0: any that is free. Returns the exit code.
+
+    Raises MissingPackageError; ConfigError for a host that is not this machine's, a port that is
+    taken, a token that is no good, or none beyond loopback; NoSessionError when the session is just
+    starting or ending.
+    """
+    for module, package in NEEDED.items():
+        if find_spec(module) is None:
+            raise MissingPackageError(
+                f"--web needs {package}: in the project's folder, pip install -e '.[web]'"
+            )
+    token = None if token_file is None else _token(token_file)
+    address = _address(host, port)
+    if token is None and not ip_address(address.partition("%")[0]).is_loopback:
+        raise ConfigError(
+            f"--host {host}: beyond this machine expected a token, got none: write one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe())' > TOKEN, and pass "
+            "--token_file TOKEN"
+        )
+    # Only now that their packages are known to be there.
+    from rt.web.feed import Feed
+    from rt.web.pictures import Pictures
+    from rt.web.server import Server
+
+    os.nice(NICE)
+    with suppress(OSError):  # cores that this process may not use
+        os.sched_setaffinity(0, session.config().run.other_cores or os.sched_getaffinity(0))
+    with (
+        closing(Feed(session)) as feed,
+        closing(Pictures(session, feed.config.params.camera_names)) as pictures,
+    ):
+
+        def started(taken: int) -> None:
+            print(f"session {session.name!r} is shown at {_url(host, taken, token)}", flush=True)
+
+        try:
+            asyncio.run(_until_signal(Server(feed, pictures, token), address, port, started))
+        except asyncio.CancelledError:
+            print(f"no longer shown: session {session.name!r} goes on")
+        except OSError as error:
+            raise ConfigError(
+                f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose "
+                "another, or 0 for any"
+            ) from None
+        else:
+            print(feed.ended())
+    return 0
+
+
+async def _until_signal(
+    server: Server, address: str, port: int, started: Callable[[int], None]
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await server.run(address, port, started)
+
+
+def _address(host: str, port: int) -> str:
+    """The host's, as numbers: what is judged is what is listened on."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            "--host: expected a name or an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, "
+            f"got {host!r} ({why})"
+        ) from None
+    return str(found[0][4][0])
+
+
+def _token(file: Path) -> str:
+    try:
+        with file.open(encoding="ascii") as lines:
+            token = lines.readline(1000).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--token_file {file}: expected a file whose first line is the token, got: {error}"
+        ) from None
+    if len(token) < SHORTEST_TOKEN or not token.isprintable():
+        raise ConfigError(
+            f"--token_file {file}: expected a token of {SHORTEST_TOKEN} printable characters or "
+            f"more in its first line, got {len(token)}: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())' writes a good one"
+        )
+    return token
+
+
+def _url(host: str, port: int, token: str | None) -> str:
+    """To open in a browser. The token is in its fragment, which a browser sends to nobody."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + ("" if token is None else f"#token={quote(token, safe='')}")
