@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ class Browser:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # so that all of its processes can be ended
         )
+        self._opened = ExitStack()
         self.complaints: list[str] = []  # of the page: errors, and what it was not let do
         try:
             said = folder / "DevToolsActivePort"
             until("the browser", lambda: said.exists() and said.read_text().count("\n") > 0)
             port, path = said.read_text().split("\n")[:2]
-            self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None)
+            address = f"ws://127.0.0.1:{port}{path}"
+            self._socket = self._opened.enter_context(connect(address, max_size=None))
         except BaseException:
             self._kill()
             raise
@@ -110,7 +112,7 @@ class Browser:
         self._page = {}
         with suppress(WebSocketException, OSError, TimeoutError):
             self.call("Browser.close")
-        self._socket.close()
+        self._opened.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         self._kill()

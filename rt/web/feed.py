@@ -1,6 +1,6 @@
 """What the page is told of a session, as JSON: an object whose keys name the parts that are new.
 
-    session  what does not change: names, joints, cameras, rates. Whoever has just come gets it first
+    session  what does not change: names, joints, cameras, rates; the first that a client gets
     joints   ticks since the last message: what was measured and commanded, and the chunks in use
     look     how everything is now: the snapshot of `rt.inspect --json`, jitter, holds, events
     ended    a sentence; nothing comes after it

@@ -3,6 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const RETRY_MS = 2000;
+const HEIGHT = 104; // of a joint's plot, px
 
 let session = null; // what does not change, from the feed
 let ended = "";
@@ -96,7 +97,8 @@ function makePlots() {
     plots.push(new uPlot({
       title: name,
       width: cell.clientWidth || 210,
-      height: 110,
+      height: HEIGHT,
+      padding: [4, 6, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "joints" }, drag: { x: false, y: false } },
       scales: { x: { time: false }, y: { range: span } },
@@ -121,7 +123,7 @@ function drawPlots() {
 
 function resize() {
   plots.forEach((plot) => {
-    plot.setSize({ width: plot.root.parentElement.clientWidth, height: 110 });
+    plot.setSize({ width: plot.root.parentElement.clientWidth, height: HEIGHT });
   });
 }
 
@@ -199,8 +201,9 @@ function showHeader(told) {
   const control = told.processes.find((process) => process.name === "control");
   const silentMs = control ? control.heartbeat_age_ms : null;
   if (told.tick < 0) say("waits for the first tick", "worth");
-  else if (silentMs > Math.max(1000, 10000 / session.control_hz)) say(`no tick for ${duration(silentMs)}`, "bad");
-  else if (stats.hold !== "NONE") say(`holds, ${stats.hold.toLowerCase()}${why}`, "worth");
+  else if (silentMs > Math.max(1000, 10000 / session.control_hz)) {
+    say(`no tick for ${duration(silentMs)}`, "bad");
+  } else if (stats.hold !== "NONE") say(`holds, ${stats.hold.toLowerCase()}${why}`, "worth");
   else say((stats.phase === "RUN" ? "executes" : "moves to its initial pose") + why, "good");
 }
 
@@ -208,7 +211,8 @@ function showProcesses(processes) {
   const rows = processes.flatMap((process) => {
     const done = ["ended", "failed"].includes(process.state);
     const state = process.scheduler === "gone" && !done ? "gone" : process.state;
-    const kind = state === "running" ? "good" : ["failed", "gone"].includes(state) ? "bad" : "worth";
+    const lost = ["failed", "gone"].includes(state);
+    const kind = state === "running" ? "good" : lost ? "bad" : "worth";
     const row = element("tr");
     const share = process.cpu_percent === null ? "" : `${process.cpu_percent.toFixed(1)} %`;
     const beat = process.heartbeat_age_ms;
@@ -218,8 +222,9 @@ function showProcesses(processes) {
       element("td", beat === null ? "" : `${duration(beat)} ago`, "number"),
       element("td", share, "number"),
     );
-    const refused = (process.realtime || []).filter((grant) => !grant.ok).map((grant) => grant.name);
-    const detail = refused.length ? `not granted: ${refused.join(", ")}` : process.detail;
+    const refused = (process.realtime || []).filter((grant) => !grant.ok);
+    const names = refused.map((grant) => grant.name).join(", ");
+    const detail = names ? `not granted: ${names}` : process.detail;
     if (!detail) return [row];
     const said = element("tr");
     said.append(element("td", detail, "detail"));
@@ -260,11 +265,13 @@ function showJitter(told) {
 function showChunk(told) {
   const { chunk, inference } = told;
   const used = chunk.id >= 0;
-  at("chunk_name").textContent = used ? `number ${chunk.id}, ${chunk.mode}${chunk.cold ? ", cold" : ""}` : "none in use";
+  at("chunk_name").textContent =
+    used ? `number ${chunk.id}, ${chunk.mode}${chunk.cold ? ", cold" : ""}` : "none in use";
   const done = new Set(chunk.executed);
   fill(at("chunk"), chunk.weights.map((weight, row) => {
     const now = chunk.row >= 0 && row === Math.floor(chunk.row);
-    const bar = element("i", "", now ? "now" : done.has(row) ? "executed" : weight > 0 ? "weighted" : "");
+    const bar = element("i");
+    bar.className = now ? "now" : done.has(row) ? "executed" : weight > 0 ? "weighted" : "";
     if (bar.className === "weighted") bar.style.opacity = 0.25 + 0.75 * Math.min(weight, 1);
     bar.title = `row ${row}, W ${weight}`;
     return bar;
@@ -285,11 +292,12 @@ function showChunk(told) {
 
 function showCameras(cameras) {
   cameras.forEach((camera) => {
-    const caption = at("cameras").children[session.cameras.indexOf(camera.name)].lastChild.lastChild;
+    const figure = at("cameras").children[session.cameras.indexOf(camera.name)];
+    const caption = figure.lastChild.lastChild;
     const old = camera.age_ms !== null && camera.age_ms > session.max_camera_age_ms;
     const rate = camera.rate_hz === null ? "" : ` · ${camera.rate_hz.toFixed(0)} Hz`;
-    const age = camera.age_ms === null ? "no frame yet" : `${old ? "old: " : ""}${duration(camera.age_ms)}${rate}`;
-    caption.textContent = ` ${age}`;
+    const age = `${old ? "old: " : ""}${duration(camera.age_ms)}${rate}`;
+    caption.textContent = ` ${camera.age_ms === null ? "no frame yet" : age}`;
     caption.className = old || camera.age_ms === null ? "worth" : "";
   });
 }
