@@ -52,7 +52,8 @@ def test_everything_is_on_the_page(browser: Browser, shown: Shown) -> None:
         browser.until("document.images[1].naturalWidth")
         sizes = "[...document.images].map(i => [i.naturalWidth, i.naturalHeight])"
         assert browser.eval(sizes) == [[160, 120], [160, 120]]
-        titles = browser.eval("[...document.querySelectorAll('.u-title')].map(t => t.innerText)")
+        all_of = "[...document.querySelectorAll"
+        titles = browser.eval(f"{all_of}('.u-title')].map(t => t.innerText)")
         assert titles == list(shown.config.joint_names)
         page = browser.eval("document.body.innerText")
         for words in (f"session {shown.session.name}", "rtc", "tick 119", "head", "wrist", "p99.9"):
@@ -110,7 +111,7 @@ def test_only_the_window_is_kept(browser: Browser) -> None:
 
 
 def test_swaps_are_marked_and_prefix_weights_are_shaded(browser: Browser, shown: Shown) -> None:
-    """How opaque the topmost line of pixels is under the plots' own lines, over the ticks."""
+    # How opaque the topmost line of a plot's pixels is at these ticks: no curve comes there.
     seen = """(ticks => {
       const plot = plots[3], {ctx, bbox} = plot;
       return ticks.map(tick => {
@@ -123,7 +124,7 @@ def test_swaps_are_marked_and_prefix_weights_are_shaded(browser: Browser, shown:
         browser.until(EVERYTHING)
         browser.until("redraw === 0")
         chunks = browser.eval("[...chunks.values()]")
-        swaps = [chunk["first_used_tick"] for chunk in chunks]
+        swaps = [chunk["first_used_tick"] for chunk in chunks if chunk["first_used_tick"] < 119]
         assert len(swaps) > 3
         assert min(browser.eval(f"{seen}({swaps})")) == 255
         weights = dict.fromkeys(range(20, 119), 0.0)
@@ -134,11 +135,12 @@ def test_swaps_are_marked_and_prefix_weights_are_shaded(browser: Browser, shown:
                     weights[tick] = max(weights[tick], weight)
         middles = [tick + 0.5 for tick in weights]
         alphas = dict(zip(weights, browser.eval(f"{seen}({middles})"), strict=True))
-        for tick, weight in weights.items():
-            if weight > 0.2:
-                assert 0 < alphas[tick] < 255
-        without = [alphas[tick] == 0 for tick, weight in weights.items() if not weight]
-        assert np.mean(without) > 0.9, "a line of the grid may be there"
+        shaded = [alphas[tick] for tick, weight in weights.items() if weight > 0.2]
+        bare = [alphas[tick] for tick, weight in weights.items() if not weight]
+        assert min(shaded) > 0
+        # A swap, or a line of the grid, may be where we look.
+        assert np.mean(np.array(shaded) < 255) > 0.7
+        assert np.mean(np.array(bare) == 0) > 0.9
 
 
 def test_what_looks_like_markup_is_shown_as_text(browser: Browser, shown: Shown) -> None:

@@ -113,9 +113,11 @@ class Feed:
 
     def _look(self) -> dict[str, Any]:
         look = self._watched.look()
+        last = look.statistics.last
         within = look.statistics.wake_error.within(JITTER_EDGES_NS)
         return look.snapshot | {
             "chunk": look.snapshot["chunk"] | {"actions": [], "executed": sorted(look.executed)},
+            "silent_ms": None if last is None else (look.now_ns - int(last["t_done"])) / 1e6,
             "jitter": {
                 "edges_us": (JITTER_EDGES_NS / 1e3).round(2).tolist(),
                 "counts": np.diff([0, *within, look.statistics.wake_error.count]).tolist(),

@@ -198,11 +198,9 @@ function showHeader(told) {
     ...(stats.episodes ? [`${stats.successes} of ${stats.episodes} episodes successful`] : []),
   ].join(" · ");
   const why = stats.why ? `: ${stats.why}` : "";
-  const control = told.processes.find((process) => process.name === "control");
-  const silentMs = control ? control.heartbeat_age_ms : null;
   if (told.tick < 0) say("waits for the first tick", "worth");
-  else if (silentMs > Math.max(1000, 10000 / session.control_hz)) {
-    say(`no tick for ${duration(silentMs)}`, "bad");
+  else if (told.silent_ms > Math.max(1000, 10000 / session.control_hz)) {
+    say(`no tick for ${duration(told.silent_ms)}`, "bad");
   } else if (stats.hold !== "NONE") say(`holds, ${stats.hold.toLowerCase()}${why}`, "worth");
   else say((stats.phase === "RUN" ? "executes" : "moves to its initial pose") + why, "good");
 }
@@ -253,7 +251,8 @@ function showJitter(told) {
     return [label];
   }));
   const late = told.tick_stats.wake_error_us;
-  at("jitter").setAttribute("aria-label", `half within ${late.p50} µs, the latest ${late.max} µs`);
+  const label = `half within ${late.p50} µs, the latest ${late.max} µs`;
+  at("jitter").setAttribute("aria-label", label);
   const holds = Object.entries(told.holds).map(([why, count]) => `${why.toLowerCase()} ${count}`);
   figures("jitter_figures", [
     ...Object.entries(late).map(([name, us]) => [name, microseconds(us)]),
