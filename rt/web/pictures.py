@@ -21,16 +21,23 @@ class Pictures:
         self._frames = [ring.buffer() for ring in self._rings]
         self._seen = [-1] * len(self._rings)
 
-    def new(self, *, seen_too: bool = False) -> Iterator[bytes]:
-        """Of each camera that has a new frame: the camera's number in one byte, then the JPEG.
-        seen_too: of each that has a frame at all, for whoever has just come."""
-        for number, (ring, frame) in enumerate(zip(self._rings, self._frames, strict=True)):
-            if ring.head == 0 or (ring.head - 1 == self._seen[number] and not seen_too):
-                continue
-            index = ring.read_latest(frame)
-            if index is None:
-                continue
-            self._seen[number] = index
+    def new(self) -> Iterator[bytes]:
+        """Of each camera whose newest frame is another than at the last call: the camera's number
+        in one byte, then the JPEG."""
+        for number, ring in enumerate(self._rings):
+            if ring.head - 1 != self._seen[number]:
+                self._seen[number] = ring.head - 1
+                yield from self._newest(number)
+
+    def newest(self) -> Iterator[bytes]:
+        """Of each camera that has a frame, for whoever has just come: as `new`, which does not
+        notice."""
+        for number in range(len(self._rings)):
+            yield from self._newest(number)
+
+    def _newest(self, number: int) -> Iterator[bytes]:
+        frame = self._frames[number]
+        if self._rings[number].read_latest(frame) is not None:
             red, green, blue = frame["image"]
             bgr = cv2.merge([blue, green, red])  # OpenCV's order
             jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]

@@ -106,7 +106,7 @@ class Server:
     async def _stay(self, client: ServerConnection) -> None:
         # Without a wait in between, so that what comes next is what follows the hello.
         broadcast([client], self._feed.hello().decode())
-        _send_all([client], self._pictures.new(seen_too=True))
+        _send_all([client], self._pictures.newest())
         self._clients[client] = time.monotonic()
         try:
             await client.wait_closed()
