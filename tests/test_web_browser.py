@@ -81,7 +81,7 @@ def test_it_is_live(browser: Browser, shown: Shown) -> None:
         shown.again(hold=Hold.ROBOT_FAULT, why=b"too hot", state=state, t_wake=now, t_done=2 * now)
         show_frames(shown)
         browser.until(f"{DOING} === 'holds, robot_fault: too hot'")
-        browser.until("times[times.length - 1] === 6")
+        browser.until("plots[7].scales.x.max === 6")
         assert browser.eval("series.map(s => s[0][s[0].length - 1])") == list(range(24))
         browser.until("plots[7].data[1][plots[7].data[1].length - 1] === 7")
         browser.until(f"document.images[0].src !== '{picture}'")
@@ -213,6 +213,7 @@ def test_it_fits_a_laptop_light_and_dark(browser: Browser, shown: Shown, tmp_pat
             browser.until(wide)
         browser.picture(tmp_path / "narrow.png", width=600)
         browser.until(wide)
+        browser.until("document.getElementById('right').offsetTop > 500")
         assert (tmp_path / "narrow.png").read_bytes().startswith(b"\x89PNG")
         assert browser.complaints == []
     assert len(backs) == len(lines) == 2
