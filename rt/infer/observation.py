@@ -14,7 +14,7 @@ Assumption: an observation is used up before the next is made. Its images are th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,18 +82,7 @@ class Observer:
         have = min(self._history, self._ticks.head)
         lapped = self._ticks.read_window(self._past, have) is None
         past = self._past[: 0 if lapped else have]
-        usable = past[
-            (past["episode"] == record["episode"])
-            & (past["tick"] >= record["valid_from_tick"])
-            & (past["tick"] <= record["tick"])
-        ]
-        wanted = int(record["tick"]) - np.arange(self._history - 1, -1, -self._ticks_per_row)
-        if not len(usable):
-            return np.repeat(newest[None], len(wanted), axis=0)
-        at = np.maximum(np.searchsorted(usable["tick"], wanted, side="right") - 1, 0)
-        states: np.ndarray[Any, np.dtype[np.float32]] = usable["state"][at].astype(np.float32)
-        states[-1] = newest
-        return states
+        return past_states(record, past, self._history, self._ticks_per_row)
 
     def _usable(self, name: str, ring: Ring, t_episode: int) -> NDArray[Any] | None:
         """The camera's newest frames of this episode, oldest first; one if one is all we need."""
@@ -104,15 +93,8 @@ class Observer:
             return None
         frames = frames[:count]
         t_newest = int(frames["t_capture"][-1])
-        if t_newest < t_episode:
-            self.waiting_for = f"camera {name}: no frame of this episode yet"
-            return None
-        age = clock.now_ns() - t_newest
-        if age < 0:  # no frame is newer than now: its stamp says nothing about its age
-            self.waiting_for = f"camera {name}: the time of its newest frame lies in the future"
-            return None
-        if age > self._max_age_ns:
-            self.waiting_for = f"camera {name}: newest frame is {age // 1_000_000} ms old"
+        if problem := age_problem(t_newest, t_episode, clock.now_ns(), self._max_age_ns):
+            self.waiting_for = f"camera {name}: {problem}"
             return None
         return frames[np.searchsorted(frames["t_capture"], t_episode) :]
 
@@ -120,16 +102,58 @@ class Observer:
         """(num_img_obs, 3, height, width) uint8 of each camera, `img_obs_every` rows apart."""
         if not self._picked:
             return {name: found["image"] for name, found in frames.items()}
-        # The newest moment that all cameras have seen.
-        t_newest = min((int(found["t_capture"][-1]) for found in frames.values()), default=0)
-        wanted = t_newest - np.arange(self._num_images - 1, -1, -1) * self._image_step_ns
+        times = {name: found["t_capture"] for name, found in frames.items()}
+        picked = pick_frames(times, self._num_images, self._image_step_ns)
         images = {}
         for name, found in frames.items():
-            # Before the oldest stands the oldest.
-            at = np.abs(found["t_capture"] - wanted[:, None]).argmin(axis=1)
+            at = picked[name]
             # The default mode copies through a buffer; none of these is out of bounds.
             images[name] = np.take(found["image"], at, axis=0, out=self._picked[name], mode="clip")
         return images
+
+
+def past_states(
+    record: Record, past: NDArray[Any], history: int, ticks_per_row: int
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(rows, state_dim) float32, a row apart: the states of the `history` ticks up to `record`.
+
+    past: (n,) tick records, oldest first. Only those count that are of the record's episode and
+    valid in it; before the oldest of them stands the oldest.
+    """
+    newest = np.asarray(record["state"], np.float32)
+    usable = past[
+        (past["episode"] == record["episode"])
+        & (past["tick"] >= record["valid_from_tick"])
+        & (past["tick"] <= record["tick"])
+    ]
+    wanted = int(record["tick"]) - np.arange(history - 1, -1, -ticks_per_row)
+    if not len(usable):
+        return np.repeat(newest[None], len(wanted), axis=0)
+    at = np.maximum(np.searchsorted(usable["tick"], wanted, side="right") - 1, 0)
+    states: np.ndarray[Any, np.dtype[np.float32]] = usable["state"][at].astype(np.float32)
+    states[-1] = newest
+    return states
+
+
+def age_problem(t_newest: int, t_episode: int, now_ns: int, max_age_ns: int) -> str:
+    """Why a camera's newest frame, of `t_newest`, cannot be observed at `now_ns`; "": it can."""
+    if t_newest < t_episode:
+        return "no frame of this episode yet"
+    age = now_ns - t_newest
+    if age < 0:  # no frame is newer than now: its stamp says nothing about its age
+        return "the time of its newest frame lies in the future"
+    return f"newest frame is {age // 1_000_000} ms old" if age > max_age_ns else ""
+
+
+def pick_frames(
+    times: Mapping[str, NDArray[np.int64]], count: int, step_ns: int
+) -> dict[str, NDArray[np.intp]]:
+    """Of each camera's capture times (n,), oldest first, the places (count,) of those nearest to
+    moments `step_ns` apart, the last of them the newest that all cameras have seen."""
+    t_newest = min((int(t[-1]) for t in times.values()), default=0)
+    wanted = t_newest - np.arange(count - 1, -1, -1) * step_ns
+    # Before the oldest stands the oldest.
+    return {name: np.abs(t - wanted[:, None]).argmin(axis=1) for name, t in times.items()}
 
 
 def example_observation(config: Config) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""`python -m rt.replay`: what is in a recording, and what another policy or mode would have sent.
+
+Without --policy, --mode and --delay_ms: a summary. With any of them the recorded observations go
+through a policy, in a mode, and what is sent is compared. The states are recorded: they do not
+react to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import get_args
+
+from rt.cli import end_with_sentence, underscored
+from rt.config.schema import Algorithm
+from rt.config.words import nearest
+from rt.errors import ConfigError
+from rt.record.mending import mend
+from rt.record.reading import Recording
+from rt.replay.summary import summary
+
+MAX_DELAY_MS = 10_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Exit code 0; 2: a mistake."""
+    args = _parse(underscored(argv))
+    recording = Recording(args.file)
+    if recording.problem:
+        print(f"warning: {recording.problem}", file=sys.stderr)
+    if args.mend is not None:
+        print(f"wrote {mend(args.file, args.mend)} messages to {args.mend}")
+        return 0
+    # --to lerobot, --to rerun: their place is here.
+    if args.policy is not None or args.mode is not None or args.delay_ms is not None:
+        _go_through(recording, args)
+        return 0
+    print(summary(recording))
+    if args.plot is not None:
+        from rt.dashboard.plot import plot
+
+        plot(recording.config, recording.ticks, recording.chunks, args.plot)
+        print(f"drew it to {args.plot}")
+    return 0
+
+
+def _go_through(recording: Recording, args: argparse.Namespace) -> None:
+    import torch  # only who asks for a policy needs it
+
+    from rt.infer.loader import build_policy
+    from rt.infer.process import _normalizer as open_normalizer
+    from rt.replay.differences import table
+    from rt.replay.through import replay, replay_config
+
+    run = recording.config.run
+    path = run.policy_yaml_path if args.policy is None else str(args.policy.absolute())
+    config = replay_config(recording, path, _mode(args.mode or run.algorithm))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = build_policy(path, map_location=device)
+    delay_ms = None if args.delay_ms is None else _delay(args.delay_ms)
+    replayed = replay(recording, config, policy, open_normalizer(config), delay_ms)
+    delay = "as recorded" if delay_ms is None else f"{delay_ms:g} ms"
+    print(f"{args.file}, recorded with {run.policy_yaml_path} in mode {run.algorithm}")
+    print(f"replayed with {path} in mode {config.run.algorithm}, inference delay {delay}")
+    print(
+        "The states are recorded and do not react to what is sent here: the further the actions "
+        "differ, the less this says of the robot."
+    )
+    recorded = recording.ticks, recording.chunks
+    print(table(config, recorded, (replayed.ticks, replayed.chunks)))
+    if replayed.refused:
+        print(f"the policy gave {replayed.refused} chunks that would have been refused")
+    if args.plot is not None:
+        from rt.dashboard.plot import plot
+
+        plot(config, replayed.ticks, replayed.chunks, args.plot)
+        print(f"drew what was replayed to {args.plot}")
+
+
+def _mode(name: str) -> Algorithm:
+    modes: tuple[Algorithm, ...] = get_args(Algorithm)
+    for mode in modes:
+        if mode == name:
+            return mode
+    raise ConfigError(f"--mode {name}: unknown mode: {nearest(name, modes)}")
+
+
+def _delay(given: str) -> float:
+    try:
+        delay_ms = float(given)
+    except ValueError:
+        delay_ms = math.nan
+    if not 0 <= delay_ms <= MAX_DELAY_MS:
+        raise ConfigError(f"--delay_ms: expected a number from 0 to {MAX_DELAY_MS}, got {given!r}")
+    return delay_ms
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    words, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(prog="python -m rt.replay", description=words, epilog=more)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, .mcap")
+    parser.add_argument("--policy", type=Path, metavar="YAML", help="default: the recorded one")
+    parser.add_argument(
+        "--mode", help=f"of {', '.join(get_args(Algorithm))}; default: the recorded one"
+    )
+    parser.add_argument(
+        "--delay_ms",
+        metavar="N",
+        help="from an observation's tick to its chunk; default: as recorded, of the nearest one",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
+    parser.add_argument("--mend", type=Path, metavar="OUT", help="write all that is whole to OUT")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(end_with_sentence(main))
