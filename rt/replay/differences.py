@@ -102,7 +102,7 @@ def table(
     figures = f"{'mean':>9}{'p99':>9}{'max':>9}"
     columns = ("actions differ", "seams, recorded", "seams, replayed")
     lines = [
-        f"degrees, over {both} ticks that executed a row in both; a seam: the step into a new chunk",
+        f"degrees, over {both} ticks that executed a row in both; a seam is a step to a new chunk",
         f"{'':<16}" + "".join(f"{column:>27}" for column in columns),
         f"{'joint group':<16}" + 3 * figures,
     ]
