@@ -37,12 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.policy is not None or args.mode is not None or args.delay_ms is not None:
         _go_through(recording, args)
         return 0
-    print(summary(recording))
     if args.plot is not None:
         from rt.dashboard.plot import plot
 
         plot(recording.config, recording.ticks, recording.chunks, args.plot)
-        print(f"drew it to {args.plot}")
+    print(summary(recording))
     return 0
 
 
@@ -56,10 +55,10 @@ def _go_through(recording: Recording, args: argparse.Namespace) -> None:
 
     run = recording.config.run
     path = run.policy_yaml_path if args.policy is None else str(args.policy.absolute())
+    delay_ms = None if args.delay_ms is None else _delay(args.delay_ms)
     config = replay_config(recording, path, _mode(args.mode or run.algorithm))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy = build_policy(path, map_location=device)
-    delay_ms = None if args.delay_ms is None else _delay(args.delay_ms)
     replayed = replay(recording, config, policy, open_normalizer(config), delay_ms)
     delay = "as recorded" if delay_ms is None else f"{delay_ms:g} ms"
     print(f"{args.file}, recorded with {run.policy_yaml_path} in mode {run.algorithm}")
@@ -76,7 +75,6 @@ def _go_through(recording: Recording, args: argparse.Namespace) -> None:
         from rt.dashboard.plot import plot
 
         plot(config, replayed.ticks, replayed.chunks, args.plot)
-        print(f"drew what was replayed to {args.plot}")
 
 
 def _mode(name: str) -> Algorithm:
@@ -110,7 +108,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="N",
         help="from an observation's tick to its chunk; default: as recorded, of the nearest one",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it, too")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw it: the recording, or what was replayed"
+    )
     parser.add_argument("--mend", type=Path, metavar="OUT", help="write all that is whole to OUT")
     return parser.parse_args(argv)
 
