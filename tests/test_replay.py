@@ -13,6 +13,7 @@ from recorded import RecordedSession
 
 from rt.arrays import Chunk
 from rt.cli import end_with_sentence
+from rt.config import CameraConfig
 from rt.config.schema import Algorithm
 from rt.dashboard.delays import delays
 from rt.errors import ConfigError, PolicyError
@@ -70,7 +71,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-SAME = ("hold", "phase", "row", "chunk", "command", "target", "limited", "prompt")
+SAME = ("t_wake", "hold", "phase", "row", "chunk", "command", "target", "limited", "prompt")
 
 
 class Standing:
@@ -241,15 +242,48 @@ def test_ticks_between_rows_are_gone_through_as_they_were(
         np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
 
 
+def test_a_robot_that_is_lost_in_the_warm_up_is_lost_again(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    run = simulate(config(**(VALUES | {"warmup_ticks": 80})), policy=Standing())
+    run.tick(50)
+    with_trouble(run, 30, reading="none")
+    run.tick(80)
+    recording = record_run(run, tmp_path)
+    again = replayed(recording, Standing(), "rtc")
+    for name in (*SAME, "valid_from_tick"):
+        np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_chunk_that_was_published_while_the_loop_woke_is_seen_when_it_was(
+    simulate: Simulate, tmp_path: Path, late: bool
+) -> None:
+    run = simulate(config(**VALUES), policy=Swinging(), delay=lambda n: 2.5)
+    run.tick(150)
+    ticks = {int(tick["chunk"]): tick for tick in reversed(run.ticks)}  # that used each first
+    for index, chunk in enumerate(run.chunks):
+        if index in ticks and not chunk["cold"]:
+            woke = int(ticks[index]["t_wake"])
+            before = woke - run.config.period_ns
+            chunk["t_publish"] = woke + 100_000 if late else before - 100_000
+    recording = record_run(run, tmp_path, proprio_history_size=1)
+    again = replayed(recording, Swinging(), "rtc")
+    for name in SAME:
+        np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
+
+
 def test_another_policy_s_commands_are_told_by_joint_group(
     simulate: Simulate, tmp_path: Path
 ) -> None:
     recording = standing(simulate, tmp_path)
     offset = np.zeros(JOINTS)
-    offset[12:18] = np.deg2rad(2)  # the left hand's
+    offset[12:18] = np.deg2rad(40)  # the left hand's, further than it may be from its command
     again = replayed(recording, Standing(offset), "naive")
+    again.ticks["row"][again.ticks["limited"] > 0] = -1  # on the way there
     found = {d.name: d for d in differences(recording.config, recording.ticks, again.ticks)}
-    assert found["left_hand"].actions == pytest.approx((2, 2, 2), abs=1e-5)
+    assert not (again.ticks["hold"] == Hold.NOT_FOLLOWING).any()
+    assert found["left_hand"].actions == pytest.approx((40, 40, 40), abs=1e-5)
     for name in ("left_arm", "right_arm", "right_hand"):
         assert found[name].actions == pytest.approx((0, 0, 0), abs=1e-5)
 
@@ -322,11 +356,31 @@ def test_the_policy_sees_the_images_of_then(simulate: Simulate, tmp_path: Path) 
     policy = Standing()
     again = replayed(record_run(run, tmp_path, frames, **cameras), policy, "naive")
     assert len(again.chunks) > 10
-    later = list(zip(policy.inputs[1:], again.chunks.values(), strict=False))[2:]
-    for seen, chunk in later:  # the first ones have no such past
-        k = int(chunk["obs_tick"])
-        assert brightness(seen["head"]) == [k - 3, k - 1]  # when the wrist's newest was captured
-        assert brightness(seen["wrist"]) == [k - 3, k - 1]
+    first = int(again.ticks["tick"][again.ticks["episode"] == 1][0])
+    for seen, chunk in zip(policy.inputs[1:], again.chunks.values(), strict=False):
+        k = int(chunk["obs_tick"])  # the wrist's newest is of the tick before
+        then = [max(k - 3, first), k - 1]  # nothing from before the episode
+        assert brightness(seen["head"]) == then
+        assert brightness(seen["wrist"]) == then
+
+
+@pytest.mark.parametrize(("began_ms", "newest"), [(0, -2), (15, -1)])
+def test_a_frame_is_seen_once_it_could_be_when_inference_began(
+    simulate: Simulate, tmp_path: Path, began_ms: int, newest: int
+) -> None:
+    head = CameraConfig(source="/dev/video0", width=8, height=6, fps=20, latency_ms=60)
+    camera = {"camera_names": ("head",), "cameras": {"head": head}, "io": "ros2", "yes": True}
+    run = stand(simulate, **camera)
+    for chunk in run.chunks:
+        chunk["t_start"] = run.ticks[int(chunk["obs_tick"])]["t_due"] + began_ms * 1_000_000
+    times = [int(tick["t_due"]) for tick in run.ticks]  # 50 ms apart
+    frames = [(t, np.full((3, 6, 8), k, np.uint8)) for k, t in enumerate(times)]
+    policy = Standing()
+    again = replayed(record_run(run, tmp_path, {"head": frames}, **camera), policy, "naive")
+    chunks = list(again.chunks.values())
+    assert len(chunks) > 10
+    for seen, chunk in zip(policy.inputs[1:], chunks, strict=False):
+        assert brightness(seen["head"]) == [int(chunk["obs_tick"]) + newest]
 
 
 def test_a_frame_that_is_missing_or_old_is_waited_for(simulate: Simulate, tmp_path: Path) -> None:
