@@ -23,7 +23,7 @@ from rt.record.reading import Recording
 from rt.record.recorder import Recorder
 from rt.records import Hold, Order, Phase, tick_dtype
 from rt.replay.__main__ import main
-from rt.replay.differences import differences, seam_jumps
+from rt.replay.differences import differences, executed_in_both, seam_jumps
 from rt.replay.summary import summary
 from rt.replay.through import Replayed, replay, replay_config
 from rt.testing import TWO_ARMS, FakeClock, FakeRobot, SimulatedRun, config
@@ -321,6 +321,9 @@ def test_a_recording_that_begins_in_the_middle_goes_on_from_its_command(
     recording = record_run(run, tmp_path)
     again = replayed(recording, Swinging(), "rtc")
     assert again.ticks["tick"].tolist() == recording.ticks["tick"].tolist()
+    assert f"overruns      {run.ticks[-1]['overruns'] - run.ticks[0]['overruns']}\n" in summary(
+        recording
+    )
     assert again.ticks["hold"][0] == Hold.NO_CHUNK
     np.testing.assert_array_equal(again.ticks["command"][0], recording.ticks["command"][0])
     assert (again.ticks["row"][3:30] >= 0).all()
@@ -425,6 +428,14 @@ def test_a_seam_is_the_step_to_a_new_chunk_within_an_episode() -> None:
     ticks["command"][:, 1] = np.deg2rad(degrees) * 0.8
     assert seam_jumps(ticks, slice(0, 2)) == pytest.approx([3, 4, 5, 1])
     assert seam_jumps(ticks, slice(1, 2)) == pytest.approx(np.array([3, 4, 5, 1]) * 0.8)
+
+
+def test_only_ticks_that_executed_a_row_in_both_are_compared() -> None:
+    recorded, again = np.zeros(5, tick_dtype(1, 1)), np.zeros(5, tick_dtype(1, 1))
+    recorded["tick"], recorded["row"] = [3, 4, 5, 6, 8], [-1, 0, 1, 2, 3]
+    again["tick"], again["row"] = [3, 4, 5, 7, 8], [0, 1, -1, 0, 1]
+    one, other = executed_in_both(recorded, again)
+    assert one["tick"].tolist() == other["tick"].tolist() == [4, 8]
 
 
 # The page.
