@@ -47,7 +47,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
     zeros = pinned_zeros if device == "cuda" else np.zeros
-    pipeline = Pipeline(config, session, policy, _normalizer(config), mode, zeros)
+    pipeline = Pipeline(config, session, policy, open_normalizer(config), mode, zeros)
     status.write("warming up", progress=0.6, detail="first inferences")
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
@@ -56,7 +56,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     return pipeline
 
 
-def _normalizer(config: Config) -> Normalizer:
+def open_normalizer(config: Config) -> Normalizer:
     """From the runtime's statistics, else the policy's, else none."""
     params, policy = config.params, load_policy_config(config.run.policy_yaml_path)
     delta = policy.delta_mask(params.action_dim)

@@ -49,7 +49,7 @@ def _go_through(recording: Recording, args: argparse.Namespace) -> None:
     import torch  # only who asks for a policy needs it
 
     from rt.infer.loader import build_policy
-    from rt.infer.process import _normalizer as open_normalizer
+    from rt.infer.process import open_normalizer
     from rt.replay.differences import table
     from rt.replay.through import replay, replay_config
 
