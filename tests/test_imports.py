@@ -8,7 +8,7 @@ import sys
 import pytest
 from launched import ROOT
 
-HEAVY = {"torch", "cv2", "rclpy", "mujoco", "matplotlib"}
+HEAVY = {"torch", "cv2", "rclpy", "mujoco", "matplotlib", "websockets", "mcap"}
 
 
 def imported_by(module: str) -> set[str]:
