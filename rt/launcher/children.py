@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from rt.session import Session
 
 RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
 STEADY_S = 60.0
+REAPED_S = 1.0  # for a killed child to be gone
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -139,7 +141,8 @@ class Child:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # in the kernel, on a dead disk
+                self._process.wait(REAPED_S)
 
     def kill(self) -> None:
         """Kill and reap."""

@@ -10,6 +10,7 @@ import msgspec
 
 from rt.cli import bar
 from rt.control.realtime import Grant
+from rt.dashboard.printable import printable
 from rt.events import Event
 from rt.records import Hold, Phase, text
 from rt.snapshot import Snapshots, rows_left
@@ -33,7 +34,7 @@ class Console:
 
     def tell(self, event: Event) -> None:
         """Something that happened, in a line of its own."""
-        self.say(str(event))
+        self.say(printable(str(event)))
 
     def show(self, line: str, now: float, every_s: float = 2.0) -> None:
         """A line that the next one replaces. Not a terminal: only every so often."""

@@ -177,6 +177,11 @@ class Supervisor:
             child.terminate()
         for child in self.children.values():  # the recording comes last
             child.end(deadline if child.name != "record" else time.monotonic() + RECORDED_S)
+        record = self.children.get("record")
+        if record and record.exit_code and record.status is not None:  # nobody watches any more
+            words = self._last_words(record)
+            record.give_up()
+            self._tell("recording", words, ": its end is missing")
         # Until its first status it has no robot, and SIGTERM ends it as it ends any process.
         return control is None or control.exit_code == 0 or control.status is None
 

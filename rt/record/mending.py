@@ -25,7 +25,7 @@ def mend(path: Path, out: Path) -> int:
         output = Output(out)
         try:
             return _copy(whole_records(path, []), output)
-        except OSError:
+        except BaseException:
             out.unlink()
             raise
         finally:
@@ -45,8 +45,9 @@ def _copy(records: Iterator[McapRecord], output: Output) -> int:
             data = record.name, record.encoding, record.data
             schemas[record.id] = mcap.register_schema(*data)
         elif isinstance(record, Channel):
+            schema = schemas.get(record.schema_id, 0)
             channels[record.id] = mcap.register_channel(
-                record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
+                record.topic, record.message_encoding, schema, record.metadata
             )
         elif isinstance(record, Message) and record.channel_id in channels:
             times = record.log_time, record.data, record.publish_time, record.sequence

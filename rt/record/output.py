@@ -20,7 +20,8 @@ class Output:
     def __init__(self, path: Path) -> None:
         """Raises OSError, FileExistsError if there is one of that name."""
         self.path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        # As its session's rings, nobody else's to read: it has the images of whoever stood there.
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._at = 0
 
     def tell(self) -> int:
@@ -52,17 +53,22 @@ def free_bytes(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
-def check_folder(folder: Path) -> None:
-    """See, before anything starts, that a session can be recorded there; makes the folder.
-
-    Raises MissingPackageError, ConfigError.
-    """
+def check_packages() -> None:
+    """See that recordings can be written and read. Raises MissingPackageError."""
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise MissingPackageError(
             f"a recording needs {' and '.join(missing)}: in the project's folder, "
             "pip install -e '.[record]'"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """See, before anything starts, that a session can be recorded there; makes the folder.
+
+    Raises MissingPackageError, ConfigError.
+    """
+    check_packages()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

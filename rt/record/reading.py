@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,9 @@ from rt.record import messages
 from rt.record.messages import chunk_type, decode_event, decode_image, tick_type
 from rt.record.origin import LAYOUT, META
 
+KEPT = (messages.TICK, messages.CHUNK, messages.EVENT, messages.RECORDER)
 MAGIC = b"\x89MCAP0\r\n"
+MOST_BYTES = 2**28  # of a chunk: we end one at 1 MB, and after the message that is longer
 # What mcap raises where a file is cut or damaged; ValueError: a checksum, or text that is none.
 BROKEN = (McapError, struct.error, ValueError, zstandard.ZstdError, MemoryError, OverflowError)
 
@@ -63,6 +66,10 @@ def _parts(record: McapRecord) -> Iterator[McapRecord]:
     elif isinstance(record, Chunk):
         if not record.uncompressed_crc:
             raise ValueError("expected a chunk with a checksum, got one without")
+        # zstd believes what its data say of their size, and asks for that much memory.
+        size = max(record.uncompressed_size, zstandard.frame_content_size(record.data))
+        if record.compression != "zstd" or size > MOST_BYTES:
+            raise ValueError(f"expected a chunk of up to {MOST_BYTES} bytes, got {size}")
         yield from breakup_chunk(record, validate_crc=True)
 
 
@@ -82,6 +89,12 @@ class Recording:
         self._topics: dict[int, str] = {}
         found = self._read(records)
         self.problem = "".join(problems)
+        try:
+            self._decode(found)
+        except (ValueError, KeyError, TypeError, struct.error, msgspec.DecodeError):
+            raise self._other_version("its messages are others") from None
+
+    def _decode(self, found: Mapping[str, list[Message]]) -> None:
         ticks, chunks = found[messages.TICK], found[messages.CHUNK]
         self.ticks: NDArray[Any] = tick_type(self.config).decode([m.data for m in ticks])
         decoded = chunk_type(self.config).decode([m.data for m in chunks])
@@ -105,19 +118,23 @@ class Recording:
         topic = messages.IMAGES + camera
         for record in whole_records(self.path, []):
             if isinstance(record, Message) and self._topics.get(record.channel_id) == topic:
-                yield record.log_time - self.offset_ns, decode_image(record.data)
+                try:
+                    yield record.log_time - self.offset_ns, decode_image(record.data)
+                except (ValueError, struct.error):
+                    raise self._other_version("its images are others") from None
 
     def _read_meta(self, records: Iterator[McapRecord], problems: list[str]) -> dict[str, str]:
         """What the file says of itself, at its beginning."""
         record = next(records, None)
         if not isinstance(record, Metadata) or record.name != META:
-            got = "one that ends before it says what it is" if problems else "another MCAP file"
+            cut = "one that ends before it says what it is, or another program's"
+            got = cut if problems else "another MCAP file"
             raise ConfigError(f"{self.path}: expected a recording of rt, got {got}")
         self.meta = record.metadata
         layout = self.meta.get("layout")
         if layout != LAYOUT:
             raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
-        if not self.meta.get("offset_ns", "").isdecimal():
+        if not re.fullmatch(r"[0-9]{1,19}", self.meta.get("offset_ns", "")):
             raise self._other_version("its clock is not told")
         return self.meta
 
@@ -130,7 +147,7 @@ class Recording:
             raise self._other_version("its configuration has other keys, or is cut") from None
 
     def _read(self, records: Iterator[McapRecord]) -> dict[str, list[Message]]:
-        """The messages of every topic but the images'."""
+        """The messages that are decoded."""
         found = defaultdict[str, list[Message]](list)
         schemas: dict[int, Schema] = {}
         for record in records:
@@ -141,7 +158,7 @@ class Recording:
                 self._check_fields(record, schemas)
             elif isinstance(record, Message):
                 topic = self._topics.get(record.channel_id, "")  # "": its chunk is damaged
-                if not topic.startswith(messages.IMAGES):
+                if topic in KEPT:
                     found[topic].append(record)
         return found
 

@@ -51,6 +51,7 @@ class Recorder:
         events = Events(
             self._rings["chunk"], self._rings["status.inference"], config.params.ticks_per_row
         )
+        about = origin(config, offset_ns)  # asks git, which may take longer than a ring of frames
         sources: list[Source] = [Ticks(config, offset_ns, events), Chunks(config, offset_ns)]
         sources += [Frames(camera, offset_ns) for camera in config.params.camera_names]
         self._sources = [(source, self._follow(source)) for source in sources]
@@ -61,7 +62,7 @@ class Recorder:
         self._writer = Writer(
             self.output,
             channels | {RECORDER: Channel()},
-            origin(config, offset_ns),
+            about,
             keep_free=keep_free,
         )
 
@@ -117,15 +118,15 @@ class Recorder:
     def _take(self) -> None:
         for source, tail in self._sources:
             records = tail.new()
-            if not len(records):
-                continue
-            if not self._writer.put(source.encode(records, tail.seen - len(records))):
+            found = source.encode(records, tail.seen - len(records))  # events also without ticks
+            if found and not self._writer.put(found):
                 self._refused[source.ring] += len(records)
 
     def _tell(self) -> None:
         figures = {"lost": self.lost, "messages": self._writer.messages, "bytes": self._writer.size}
         t_ns = clock.now_ns() + self._offset_ns
-        self._writer.put([Message(RECORDER, t_ns, self._told, msgspec.json.encode(figures))])
+        told = Message(RECORDER, t_ns, self._told, msgspec.json.encode(figures))
+        self._writer.put([told], always=True)  # what was refused must not be refused as well
         self._told += 1
 
     def _session_segment(self) -> int:

@@ -39,6 +39,7 @@ class Ticks:
         self._offset_ns = offset_ns
         self._events = events
         self._told = 0
+        self._next, self._missed = -1, 0  # index of the next record; -1: none was asked for
         self.channels = {
             messages.STATE: Channel(messages.JOINT_STATE),
             messages.ACTION: Channel(messages.JOINT_STATE),
@@ -57,7 +58,9 @@ class Ticks:
             found.append(Message(messages.STATE, t_ns, i, state))
             found.append(Message(messages.ACTION, t_ns, i, action))
             found.append(Message(messages.TICK, t_ns, i, data))
-        for event in self._events.of(records):
+        self._missed += max(0, first - self._next) if self._next >= 0 else 0
+        self._next = first + len(records)
+        for event in self._events.of(records, self._missed):
             t_ns = event.t_ns + self._offset_ns
             data = messages.encode_event(t_ns, event)
             found.append(Message(messages.EVENT, t_ns, self._told, data))

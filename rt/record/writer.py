@@ -77,10 +77,10 @@ class Writer:
         """Of the file, bytes."""
         return self._output.tell()
 
-    def put(self, messages: list[Message]) -> bool:
-        """Have them written: all, or with False none."""
+    def put(self, messages: list[Message], *, always: bool = False) -> bool:
+        """Have them written: all, or with False none. always: however full the queue is."""
         size = sum(len(message.data) for message in messages)
-        if self._put - self._taken + size > QUEUE_BYTES:
+        if not always and self._put - self._taken + size > QUEUE_BYTES:
             return False
         self._put += size
         self._queue.put(messages)

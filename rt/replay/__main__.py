@@ -11,15 +11,17 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from rt.cli import end_with_sentence, underscored
 from rt.config.schema import Algorithm
 from rt.config.words import nearest
+from rt.dashboard.printable import printable
 from rt.errors import ConfigError
-from rt.record.mending import mend
-from rt.record.reading import Recording
-from rt.replay.summary import summary
+from rt.record.output import check_packages
+
+if TYPE_CHECKING:
+    from rt.record.reading import Recording
 
 MAX_DELAY_MS = 10_000
 
@@ -27,6 +29,11 @@ MAX_DELAY_MS = 10_000
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 2: a mistake."""
     args = _parse(underscored(argv))
+    check_packages()
+    from rt.record.mending import mend  # only now that their packages are known to be there
+    from rt.record.reading import Recording
+    from rt.replay.summary import summary
+
     recording = Recording(args.file)
     if recording.problem:
         print(f"warning: {recording.problem}", file=sys.stderr)
@@ -61,11 +68,13 @@ def _go_through(recording: Recording, args: argparse.Namespace) -> None:
     policy = build_policy(path, map_location=device)
     replayed = replay(recording, config, policy, open_normalizer(config), delay_ms)
     delay = "as recorded" if delay_ms is None else f"{delay_ms:g} ms"
-    print(f"{args.file}, recorded with {run.policy_yaml_path} in mode {run.algorithm}")
+    recorded_with = printable(run.policy_yaml_path)  # a stranger's file may say anything
+    print(f"{args.file}, recorded with {recorded_with} in mode {run.algorithm}")
     print(f"replayed with {path} in mode {config.run.algorithm}, inference delay {delay}")
     print(
         "The states are recorded and do not react to what is sent here: the further the actions "
-        "differ, the less this says of the robot."
+        "differ, the less this says of the robot. A policy that draws noise differs from itself, "
+        "too; and an inference that was dead for a while is alive here."
     )
     recorded = recording.ticks, recording.chunks
     print(table(config, recorded, (replayed.ticks, replayed.chunks)))

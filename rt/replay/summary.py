@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.dashboard.delays import delays
+from rt.dashboard.printable import printable
 from rt.record.reading import Recording
 from rt.records import Hold, Phase, named, text
 from rt.replay.differences import holds, told
@@ -34,7 +35,7 @@ def summary(recording: Recording) -> str:
         ("lost records", told(lost) if recording.lost else "not told"),
         ("ended", _end(recording)),
     ]
-    return "\n".join(f"{name:<14}{words}" for name, words in rows)
+    return "\n".join(f"{name:<14}{printable(words)}" for name, words in rows)
 
 
 def _of_ticks(ticks: NDArray[Any]) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import example_observation
 from rt.infer.plan import Plan
+from rt.infer.process import SHORTEST_LOOK_NS
 from rt.record.reading import Recording
 from rt.replay.inference import Inference, chunk_problem
 from rt.replay.past import Past, PastClock, PastEpisode, PastFollowing, PastRobot
@@ -74,6 +75,7 @@ def replay(
         config,
         delay=inference.delay,
         busy=past.busy,
+        look_every=max(1, SHORTEST_LOOK_NS // config.period_ns),
         policy=inference,
         observe=inference.observe,
         normalizer=normalizer,

@@ -49,6 +49,8 @@ class SimulatedRun:
 
     `observe`: the policy's observation of a tick record; by default its state alone.
 
+    `look_every`: ticks between two looks of inference at the newest (`rt.infer.process.TickFeed`).
+
     `instant`: a tick executes what was planned from its own measurement. That is d = 0, which no
     running robot reaches: its inference sees a tick when its command has been sent.
     """
@@ -60,6 +62,7 @@ class SimulatedRun:
         delay: Callable[[int], float] = lambda n: 2.5,
         busy: Callable[[int], float] = lambda k: 0.0,
         instant: bool = False,
+        look_every: int = 1,
         policy: Policy | None = None,
         observe: Callable[[Record], dict[str, Any]] = proprio_only,
         normalizer: Normalizer | None = None,
@@ -111,6 +114,8 @@ class SimulatedRun:
             config.period_ns, now_ns=self.clock.now_ns, sleep_until=self.clock.sleep_until
         )
         self.mode = self._new_mode()
+        self._look_every = 1 if self.mode.planner.waits else look_every
+        self._look_at = 0
 
     def tick(self, count: int = 1) -> Record:
         """Do `count` ticks, and what inference does meanwhile. Returns the last one's record."""
@@ -184,8 +189,9 @@ class SimulatedRun:
 
     def _infer(self, record: Record) -> bool:
         """Start an inference if one is due. True: this thread spent its time on it."""
-        if self._under_way is not None:
+        if self._under_way is not None or int(record["tick"]) < self._look_at:
             return False
+        self._look_at = int(record["tick"]) + self._look_every
         self.looked.append(record)
         if not self.mode.planner.due(record):
             return False
@@ -213,10 +219,12 @@ class SimulatedRun:
         if done is None or done.t_publish > t_ns:
             return
         self._under_way = None
+        ticks = Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
+        self._look_at = ticks.at(done.t_publish) + self._look_every
         if np.shape(done.actions) != self._chunk_ring.dtype["actions"].shape:
             self.dropped += 1
             return
-        plan, ticks = done.plan, Ticks(self.ticker.epoch_ns, self.ticker.period_ns)
+        plan = done.plan
         first_tick = plan.first_tick(ticks, done.t_publish + self.mode.planner.publish_margin_ns)
         chunk = self._chunk_ring.buffer()
         plan.write_to(chunk)
