@@ -11,6 +11,7 @@ from typing import Any
 
 from rt.cameras.pictures import save_frames
 from rt.cli import end_with_sentence, is_live, pick_session, underscored
+from rt.dashboard.printable import printable
 from rt.session import Session, clean_dead_sessions
 from rt.snapshot import Snapshots
 
@@ -58,7 +59,7 @@ def render(s: dict[str, Any]) -> str:
     for r in s["rings"]:
         age = "-" if r["age_ms"] is None else f"{r['age_ms']:.1f} ms"
         lines.append(f"{r['name']:<18}{r['slots']:>6}{r['head']:>9}{r['bytes']:>12}{age:>12}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _joint_lines(joints: list[dict[str, Any]]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from shown_session import Shown, shown_session
 from web_view import TOKEN, a_session, show_frames, viewing
 
 from rt import clock
+from rt.dashboard.strip import EXECUTED, FROZEN, NEW, NOW, OVERLAP, rows
 from rt.records import Hold
 from rt.testing import config
+from rt.web.feed import Feed
 
 EVERYTHING = "plots.length === 24 && times.length > 100 && document.images[0].naturalWidth"
 DOING = "document.getElementById('doing').innerText"
@@ -237,4 +241,40 @@ def test_a_session_that_has_done_nothing_yet_is_shown(browser: Browser) -> None:
         assert "none in use" in browser.text("chunk_name")
         assert "no frame yet" in browser.text("cameras")
         assert browser.text("dry_run") == "dry run: nothing is sent"
+        assert browser.complaints == []
+
+
+KINDS = {FROZEN: "weighted", OVERLAP: "weighted", EXECUTED: "executed", NOW: "now", NEW: ""}
+
+
+def test_each_panel_says_what_was_told(browser: Browser, shown: Shown) -> None:
+    grant = b'{"name":"%s","asked":"x","granted":"y","ok":%s,"remedy":"do"}'
+    grants = b",".join([grant % (b"scheduler", b"false"), grant % (b"core", b"true")])
+    with viewing(shown.session.name) as view:
+        shown.again(row=8.0)
+        shown.tell("control", detail=b"[" + grants + b"]")
+        shown.write("frame.head", t_capture=clock.now_ns() - 120_000_000_000)
+        with closing(Feed(shown.session)) as feed:
+            feed.follow()
+            told = json.loads(feed.look())["look"]
+        browser.open(view.url)
+        browser.until("plots.length === 24 && document.images[1].naturalWidth")
+        bars = "[...document.querySelectorAll('#{} i')].map(i => {})"
+        kinds = rows(told["chunk"], told["chunk"]["executed"])
+        assert browser.eval(bars.format("chunk", "i.className")) == [KINDS[kind] for kind in kinds]
+        assert {"executed", "now", "weighted", ""} == {KINDS[kind] for kind in kinds}
+        heights = browser.eval(bars.format("jitter", "i.offsetHeight > 0"))
+        assert heights == [count > 0 for count in told["jitter"]["counts"]]
+        lines = browser.eval(
+            "[...document.querySelectorAll('#events li')].map(l => l.lastChild.textContent)"
+        )
+        assert lines == [event["words"] for event in told["events"]][::-1]
+        assert "not granted: scheduler\n" in browser.text("processes") + "\n"
+        captions = "[...document.querySelectorAll('figcaption')].map(c => c.innerText)"
+        assert [" old: " in caption for caption in browser.eval(captions)] == [True, False]
+        delay = "[...document.querySelectorAll('#chunk_figures dd')][1]"
+        newest = told["inference"]["last"][-1]
+        assert f"planned {newest['d_planned']}" in browser.eval(f"{delay}.innerText")
+        late = newest["d_counted"] > newest["d_planned"]
+        assert browser.eval(f"{delay}.className") == ("worth" if late else "")
         assert browser.complaints == []

@@ -126,7 +126,8 @@ def _draw_jitter(panel: Any, ticks: NDArray[Any]) -> None:
 def _draw_delays(panel: Any, found: list[Delay]) -> None:
     planned = [d for d in found if d.planned is not None]
     late = [d for d in found if d.late]
-    title = f"delay: {len(found)} counted, {len(late)} of them longer than planned"
+    known = f"{len(planned)} whose plan is known" if len(planned) < len(found) else "them"
+    title = f"delay: {len(found)} counted, {len(late)} of {known} longer than planned"
     panel.set_title(title, loc="left", fontsize=10)
     panel.set_xlabel("seconds before the last tick")
     panel.set_ylabel("d, rows")
@@ -152,8 +153,9 @@ def _draw_actions(panel: Any, config: Config, ticks: NDArray[Any]) -> None:
     t_s, keys = seconds_before_last(ticks, ticks["t_wake"]), {}
     for at in seconds_before_last(ticks, swaps(ticks)["t_wake"]):
         panel.axvline(at, color="0.75", lw=0.8, zorder=0)
+    reasons = sorted({*ticks["hold"].tolist()} - {0})
     for begin, end, reason in _still(ticks):
-        colour = HOLD_COLOURS[reason % len(HOLD_COLOURS)]
+        colour = HOLD_COLOURS[reasons.index(reason) % len(HOLD_COLOURS)]
         keys[f"hold {named(Hold, reason).lower()}"] = panel.axvspan(
             t_s[begin], t_s[end], color=colour, alpha=0.25, lw=0
         )

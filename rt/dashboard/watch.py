@@ -80,7 +80,9 @@ def _ended(name: str, look: Look) -> str:
         for process in look.snapshot["processes"]
         if process["state"] == "failed"
     ]
-    return "; ".join([f"session {name!r} has ended at tick {look.snapshot['tick']}", *failed])
+    tick = look.snapshot["tick"]
+    place = f"at tick {tick}" if tick >= 0 else "before its first tick"
+    return "; ".join([f"session {name!r} has ended {place}", *failed])
 
 
 @contextmanager

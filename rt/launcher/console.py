@@ -38,6 +38,7 @@ class Console:
 
     def show(self, line: str, now: float, every_s: float = 2.0) -> None:
         """A line that the next one replaces. Not a terminal: only every so often."""
+        line = printable(line)  # a driver's words may be in it
         if self._live:
             print("\r\x1b[K" + line, end="", flush=True)
             self._shown = line

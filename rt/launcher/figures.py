@@ -97,7 +97,7 @@ class Figures(Collector):
 
     def _update(self) -> None:
         ticks = self._statistics.update()
-        self._held += np.bincount(ticks["hold"], minlength=len(Hold))
+        self._held += np.bincount(ticks["hold"], minlength=len(Hold))[: len(Hold)]
         chunks = self._chunks.new()
         self._whole.add(chunks["t_publish"] - chunks["t_start"])
         for (part,), took in self._parts.items():

@@ -13,8 +13,9 @@ import errno
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from socketserver import TCPServer, ThreadingMixIn
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"  # what generate_latest writes
 LOOK_S = 0.1  # between two looks at the rings: at 1 kHz the ticks come round in 2 s
-CLIENT_S = 5.0  # then one that says nothing is hung up on
+CLIENT_S = 5.0  # then one that has not been answered is hung up on
 MOST_THREADS = 16  # of this process; a client more is hung up on
 
 
@@ -104,14 +105,24 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def __init__(self, family: socket.AddressFamily, where: Any) -> None:
         self.address_family = family
+        self._since: dict[Any, float] = {}  # by client, from when on
         super().__init__(where, _Handler)
 
     def service_actions(self) -> None:
         """Called by `serve_forever`, every LOOK_S or more often."""
         self.figures.look()
+        for request, since in self._since.copy().items():
+            if time.monotonic() - since > CLIENT_S:
+                with suppress(OSError):  # it has gone by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
+        self._since[request] = time.monotonic()
         return threading.active_count() < MOST_THREADS
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no event; anything else is a bug."""

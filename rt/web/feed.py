@@ -84,7 +84,9 @@ class Feed:
     def ended(self) -> str:
         """How the session ended, as a sentence."""
         snapshot = self._watched.look().snapshot
-        sentence = f"session {self._session.name!r} has ended at tick {snapshot['tick']}"
+        tick = snapshot["tick"]
+        place = f"at tick {tick}" if tick >= 0 else "before its first tick"
+        sentence = f"session {self._session.name!r} has ended {place}"
         for process in snapshot["processes"]:
             if process["state"] == "failed":
                 sentence += f"; {process['name']} failed: {process['detail']}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from rt.dashboard.printable import printable
 from rt.errors import ConfigError, MissingPackageError
 from rt.session import Session
 
@@ -57,21 +58,27 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
         closing(Feed(session)) as feed,
         closing(Pictures(session, feed.config.params.camera_names)) as pictures,
     ):
+        ports = []
 
         def started(taken: int) -> None:
-            print(f"session {session.name!r} is shown at {_url(host, taken, token)}", flush=True)
+            ports.append(taken)
+            # Without a token it is shown by its number alone: see rt/web/access.py.
+            url = _url(host if token else address, taken, token)
+            print(f"session {session.name!r} is shown at {url}", flush=True)
 
         try:
             asyncio.run(_until_signal(Server(feed, pictures, token), address, port, started))
         except asyncio.CancelledError:
             print(f"no longer shown: session {session.name!r} goes on")
         except OSError as error:
+            if ports:
+                raise  # it had its port: this is something else
             raise ConfigError(
                 f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose "
                 "another, or 0 for any"
             ) from None
         else:
-            print(feed.ended())
+            print(printable(feed.ended()))
     return 0
 
 

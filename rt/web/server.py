@@ -33,6 +33,8 @@ MOST_CLIENTS = 16
 MOST_BYTES = 2_000_000  # waiting for a client; then it misses messages
 PATIENCE_S = 10.0  # with one that has missed all of them
 CLOSE_S = 1.0  # what a client has to say goodbye
+OPEN_S = 3.0  # and what it has to ask for something
+MOST_OPEN = 64  # connections, those that have not asked for anything included: each is a file
 
 _PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -42,6 +44,15 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+class _Connection(ServerConnection):
+    """Hung up on at once while too many are open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.server.handler_tasks) > MOST_OPEN:
+            self.transport.abort()
 
 
 class Server:
@@ -73,7 +84,9 @@ class Server:
             compression=None,
             max_size=1024,
             max_queue=1,
+            open_timeout=OPEN_S,
             close_timeout=CLOSE_S,
+            create_connection=_Connection,
             server_header=None,
             logger=quiet,
         ) as listening:

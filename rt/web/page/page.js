@@ -320,7 +320,7 @@ function over(words) {
 function connect() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   const query = token === null ? "" : `?token=${encodeURIComponent(token)}`;
-  const socket = new WebSocket(`ws://${location.host}/ws${query}`);
+  const socket = new WebSocket(`${location.origin.replace("http", "ws")}/ws${query}`);
   socket.onopen = () => document.body.classList.remove("over");
   socket.onmessage = ({ data }) => {
     if (typeof data !== "string") showPicture(data);
