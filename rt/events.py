@@ -7,7 +7,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.records import Hold, Phase, named, text
+from rt.records import Hold, Phase, counted_delay, named, text
 from rt.shm import Ring
 from rt.tail import Tail
 
@@ -114,7 +113,7 @@ class Events:
             return
         planned = self._planned[chunk]
         self._planned = {index: d for index, d in self._planned.items() if index > chunk}
-        counted = math.ceil((used - int(tick["chunk_first_tick"])) / self._ticks_per_row)
+        counted = counted_delay(tick["chunk_first_tick"], used, self._ticks_per_row)
         if counted > planned:
             words = f"chunk {chunk} came late: after {counted} rows, planned were {planned}"
             yield Event(t_ns, used, "late_chunk", words)

@@ -17,6 +17,7 @@ a chunk is float32, as policies compute it.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any
 
@@ -183,6 +184,11 @@ def text(field: Any) -> str:
 def named(kind: type[IntEnum], value: Any) -> str:
     """The member's name; the number, if it was written by another version."""
     return kind(value).name if int(value) in list(kind) else str(value)
+
+
+def counted_delay(first_tick: Any, first_used_tick: Any, ticks_per_row: int) -> int:
+    """A chunk's delay d, in rows: one that had begun when it was first used counts whole."""
+    return math.ceil((int(first_used_tick) - int(first_tick)) / ticks_per_row)
 
 
 def camera_child(camera: str) -> str:

@@ -18,7 +18,7 @@ from rt.cameras.figures import camera_figures
 from rt.config import Config
 from rt.control.realtime import Grant
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import STATUS, Hold, Phase, named, text
+from rt.records import STATUS, Hold, Phase, counted_delay, named, text
 from rt.session import Session, holder, ring_table
 from rt.shm import Ring
 from rt.statistics import TickStatistics
@@ -185,7 +185,7 @@ class Snapshots:
         used = int(record["chunk_first_used_tick"])
         if chunk["cold"] or int(record["chunk"]) != index or used < 0:
             return None
-        return math.ceil((used - int(chunk["first_tick"])) / self.config.params.ticks_per_row)
+        return counted_delay(chunk["first_tick"], used, self.config.params.ticks_per_row)
 
     def _inference(self, record: Any, chunks: dict[int, Any]) -> dict[str, Any]:
         last = []

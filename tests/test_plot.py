@@ -20,8 +20,8 @@ from rt import inspect
 from rt.cli import end_with_sentence
 from rt.config import JointGroup
 from rt.dashboard import plot as plot_module
-from rt.dashboard.delays import Delay, delays
 from rt.dashboard.plot import plot, plot_session
+from rt.delays import Delay, delays
 from rt.errors import MissingPackageError, SessionError
 from rt.testing import FakeClock, SimulatedRun, config
 

@@ -15,7 +15,7 @@ from rt.arrays import Chunk
 from rt.cli import end_with_sentence
 from rt.config import CameraConfig
 from rt.config.schema import Algorithm
-from rt.dashboard.delays import delays
+from rt.delays import delays
 from rt.errors import ConfigError, PolicyError
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import past_states

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from rt.cli import is_live
 from rt.config import Config
-from rt.dashboard.delays import Delay, delays, seconds_before_last, swaps
 from rt.dashboard.printable import printable
+from rt.delays import Delay, delays, seconds_before_last, swaps
 from rt.errors import MissingPackageError, SessionError
 from rt.history import History
 from rt.records import Hold, named

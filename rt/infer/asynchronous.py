@@ -22,7 +22,7 @@ from typing import NamedTuple
 from rt.arrays import Chunk
 from rt.config import RuntimeParams
 from rt.infer.plan import Plan, Record, leftover
-from rt.records import PLANNED_IN, UNSEEN, Hold
+from rt.records import PLANNED_IN, UNSEEN, Hold, counted_delay
 
 REMEMBERED = 4  # published chunks that may still be in use
 
@@ -133,6 +133,6 @@ class Asynchronous:
         tick = int(record["chunk_first_used_tick"]) if used else -1
         if tick < 0:
             tick = newest.publish_tick
-        self._counted = math.ceil((tick - newest.first_tick) / self._ticks_per_row)
+        self._counted = counted_delay(newest.first_tick, tick, self._ticks_per_row)
         self._delays.append(self._counted)
         self.late += self._counted > newest.d_planned

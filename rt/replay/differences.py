@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.config import Config
-from rt.dashboard.delays import delays
+from rt.delays import delays
 from rt.records import Hold, named
 
 

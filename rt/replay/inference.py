@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt.arrays import Chunk
-from rt.dashboard.delays import swaps
+from rt.delays import swaps
 from rt.errors import ConfigError, PolicyError
 from rt.infer.plan import Record
 from rt.record.reading import Recording

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.dashboard.delays import delays
 from rt.dashboard.printable import printable
+from rt.delays import delays
 from rt.record.reading import Recording
 from rt.records import Hold, Phase, named, text
 from rt.replay.differences import holds, told

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rt.config import Config
+from rt.records import counted_delay
 
 
 class Delay(NamedTuple):
@@ -34,8 +34,7 @@ def delays(config: Config, ticks: NDArray[Any], chunks: dict[int, Any]) -> list[
     found = []
     for tick in swaps(ticks):
         chunk = chunks.get(int(tick["chunk"]))
-        late = int(tick["tick"]) - int(tick["chunk_first_tick"])
-        counted = math.ceil(late / config.params.ticks_per_row)
+        counted = counted_delay(tick["chunk_first_tick"], tick["tick"], config.params.ticks_per_row)
         if counted and (chunk is None or not chunk["cold"]):  # 0: it was cold
             planned = None if chunk is None else int(chunk["d_planned"])
             found.append(Delay(seconds_before_last(ticks, tick["t_wake"]), planned, counted))
