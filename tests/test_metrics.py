@@ -11,10 +11,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +23,11 @@ from launched import segments, unique_session, until
 from rt import clock
 from rt.config import Config, ImageSize
 from rt.errors import ConfigError, MissingPackageError
-from rt.launcher import metrics, run
+from rt.launcher import run
 from rt.launcher.log import HumanLog
-from rt.launcher.metrics import Address, serving
 from rt.launcher.options import parse
+from rt.metrics import serve
+from rt.metrics.serve import Address, serving
 from rt.records import STATUS, Hold
 from rt.session import Session, ring_table
 from rt.shm import Ring
@@ -36,10 +37,6 @@ pytest.importorskip("prometheus_client", reason="without the extra [metrics]")
 from prometheus_client.parser import text_string_to_metric_families
 
 LOOPBACK = "127.0.0.1"
-
-
-class Child(NamedTuple):
-    restarts: int
 
 
 class Supervised:
@@ -54,8 +51,11 @@ class Supervised:
         self.session = Session(self.config.run.session)
         processes = {f"status.{name}": (STATUS, 4) for name in ("inference", "control", "sim")}
         self.session.create(ring_table(self.config) | processes)
-        self.children = {"inference": Child(2), "control": Child(0)}
         self._writers: dict[str, Ring] = {}
+
+    def serving(self, host: str, port: int) -> AbstractContextManager[str]:
+        restarts = {"inference": 2, "control": 0}
+        return serving(Address(host, port), self.session, self.config, lambda: restarts)
 
     def write(self, ring: str, **fields: Any) -> None:
         if ring not in self._writers:
@@ -92,11 +92,11 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 @contextmanager
-def served(supervised: Any) -> Iterator[str]:
+def served(supervised: Supervised) -> Iterator[str]:
     """The URL; another port is taken when somebody was quicker."""
     for attempt in range(5):
         try:
-            with serving(supervised, Address(LOOPBACK, free_port())) as url:
+            with supervised.serving(LOOPBACK, free_port()) as url:
                 yield url
                 return
         except ConfigError:
@@ -253,7 +253,7 @@ def test_buckets_only_grow_and_end_at_the_count(supervised: Supervised) -> None:
 def test_no_tick_is_lost_between_two_scrapes(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rt.launcher.figures import Figures
+    from rt.metrics.figures import Figures
 
     looks, look = threading.Semaphore(0), Figures.look
 
@@ -299,9 +299,9 @@ def test_a_session_whose_names_vanish_is_still_told(
     assert capfd.readouterr().err == ""
 
 
-def refused(supervised: Any, host: str, port: int) -> str:
+def refused(supervised: Supervised, host: str, port: int) -> str:
     """The sentence."""
-    with pytest.raises(ConfigError) as refusal, serving(supervised, Address(host, port)):
+    with pytest.raises(ConfigError) as refusal, supervised.serving(host, port):
         pass
     assert refusal.value.exit_code == 2
     return str(refusal.value)
@@ -331,7 +331,7 @@ def test_no_host_of_ours_is_refused_in_a_sentence(supervised: Supervised, host: 
 def test_a_missing_package_is_its_pip_command(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
     with (
         pytest.raises(MissingPackageError, match=r"pip install -e '.\[metrics\]'"),
         served(supervised),
@@ -341,7 +341,7 @@ def test_a_missing_package_is_its_pip_command(
 
 def test_port_0_serves_nothing(supervised: Supervised) -> None:
     before = threading.active_count()
-    with serving(supervised, Address("no such", 0)) as url:  # type: ignore[arg-type]
+    with supervised.serving("no such", 0) as url:
         assert url == ""
         assert threading.active_count() == before
 
@@ -351,13 +351,13 @@ def test_ipv6_is_served_as_well(supervised: Supervised) -> None:
         port = free_port("::1")
     except OSError as error:
         pytest.skip(f"no IPv6 on this machine: {error}")
-    with serving(supervised, Address("::1", port)) as url:  # type: ignore[arg-type]
+    with supervised.serving("::1", port) as url:
         assert url == f"http://[::1]:{port}/metrics"
         assert Scraped(url, supervised)("rt_chunks_total") == 0
 
 
 def test_once_closed_nothing_is_told(supervised: Supervised) -> None:
-    from rt.launcher.figures import Figures
+    from rt.metrics.figures import Figures
 
     figures = Figures(supervised.session, supervised.config, dict)
     assert figures.collect()
@@ -444,8 +444,8 @@ def test_only_the_figures_are_served(supervised: Supervised) -> None:
 def test_a_silent_client_is_hung_up_on(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert metrics._Handler.timeout == metrics.CLIENT_S < 10
-    monkeypatch.setattr(metrics._Handler, "timeout", 0.01)
+    assert serve._Handler.timeout == serve.CLIENT_S < 10
+    monkeypatch.setattr(serve._Handler, "timeout", 0.01)
     with served(supervised) as url:
         port = int(url.split(":")[2].partition("/")[0])
         with socket.create_connection((LOOPBACK, port), timeout=60) as client:
@@ -456,10 +456,10 @@ def test_a_silent_client_is_hung_up_on(
 def test_a_crowd_of_clients_does_not_take_every_thread(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics._Handler, "timeout", None)
+    monkeypatch.setattr(serve._Handler, "timeout", None)
     with served(supervised) as url:
         most = threading.active_count() + 1
-        monkeypatch.setattr(metrics, "MOST_THREADS", most)
+        monkeypatch.setattr(serve, "MOST_THREADS", most)
         port = int(url.split(":")[2].partition("/")[0])
         with socket.create_connection((LOOPBACK, port)):
             until("its thread", lambda: threading.active_count() == most)

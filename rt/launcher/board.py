@@ -63,8 +63,7 @@ class Board:
         self._take_ticks()
         self._console.end()
         snapshots = Snapshots(self._supervisor.session)
-        restarts = {name: c.restarts for name, c in self._supervisor.children.items()}
-        for line in summary(self._statistics, snapshots, restarts):
+        for line in summary(self._statistics, snapshots, self._supervisor.restarts()):
             self._console.say(line)
         snapshots.close()
         self._ticks.close()

@@ -12,10 +12,10 @@ from rt.launcher.children import Child
 from rt.launcher.console import progress, realtime_report
 from rt.launcher.interrupt import Interrupt
 from rt.launcher.log import LOGS, Log
-from rt.launcher.metrics import Address, serving
 from rt.launcher.options import parse
 from rt.launcher.prepare import check_run, divide_cores, with_fake
 from rt.launcher.supervisor import Supervisor
+from rt.metrics.serve import Address, serving
 from rt.session import holder
 
 
@@ -39,7 +39,10 @@ def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
 
 def run_session(config: Config, console: Log, interrupt: Interrupt, metrics: Address) -> None:
     """Create the session, run it, remove it."""
-    with Supervisor(config, console.tell) as supervisor, serving(supervisor, metrics) as url:
+    with (
+        Supervisor(config, console.tell) as supervisor,
+        serving(metrics, supervisor.session, config, supervisor.restarts) as url,
+    ):
         interrupt.force = supervisor.force
         if supervisor.cleaned:
             console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")

@@ -102,6 +102,10 @@ class Supervisor:
         }
         self.helpers = [self.children[name] for name in helpers]
 
+    def restarts(self) -> dict[str, int]:
+        """How often each child was restarted."""
+        return {name: child.restarts for name, child in self.children.items()}
+
     def watch(self) -> None:
         """One look at every spawned child.
 

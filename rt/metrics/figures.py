@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from rt import clock
 from rt.config import Config
-from rt.launcher.families import ONE, Families, Labels
+from rt.metrics.families import ONE, Families, Labels
 from rt.records import Hold, camera_child, text
 from rt.session import Session
 from rt.statistics import Distribution, TickStatistics

@@ -1,4 +1,4 @@
-"""`--metrics_port`: a session's figures for Prometheus, over HTTP, from the supervisor.
+"""`--metrics_port`: a session's figures, over HTTP, from the supervisor's process.
 
 Guarantees:
   - Whatever is wrong with host, port or package is a sentence before any process is started.
@@ -14,18 +14,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rt.config import Config
 from rt.errors import ConfigError, MissingPackageError
+from rt.session import Session
 
 if TYPE_CHECKING:
-    from rt.launcher.figures import Figures
-    from rt.launcher.supervisor import Supervisor
+    from rt.metrics.figures import Figures
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"  # what generate_latest writes
 LOOK_S = 0.1  # between two looks at the rings: at 1 kHz the ticks come round in 2 s
@@ -41,8 +42,14 @@ class Address(NamedTuple):
 
 
 @contextmanager
-def serving(supervisor: Supervisor, address: Address) -> Iterator[str]:
-    """Serve the session's figures meanwhile. Gives the URL; "" for port 0.
+def serving(
+    address: Address,
+    session: Session,
+    config: Config,
+    restarts: Callable[[], Mapping[str, int]],
+) -> Iterator[str]:
+    """Serve the session's figures meanwhile. Gives the URL; "" for port 0. restarts: process → how
+    often it was restarted.
 
     Raises MissingPackageError without prometheus-client, ConfigError for a port that is taken or
     none, or a host that is not this one.
@@ -55,14 +62,11 @@ def serving(supervisor: Supervisor, address: Address) -> Iterator[str]:
             "--metrics_port needs prometheus-client: in the project's folder, "
             "pip install -e '.[metrics]'"
         )
-    from rt.launcher.figures import Figures  # only now that its package is known to be there
-
-    def restarts() -> dict[str, int]:
-        return {name: child.restarts for name, child in supervisor.children.items()}
+    from rt.metrics.figures import Figures  # only now that its package is known to be there
 
     with (
         _listening(address) as server,
-        closing(Figures(supervisor.session, supervisor.config, restarts)) as server.figures,
+        closing(Figures(session, config, restarts)) as server.figures,
     ):
         threading.Thread(target=server.serve_forever, args=(LOOK_S,), name="metrics").start()
         try:

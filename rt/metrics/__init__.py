@@ -1,0 +1,1 @@
+"""A session's figures for Prometheus, served by its launch."""
