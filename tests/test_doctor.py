@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from rt.cores import divide
 from rt.doctor import kernel, rights, ros, session, software
 from rt.doctor.__main__ import CHECKS, render
 from rt.doctor.row import AskError, Row, Subject, ask_python, rows_of
+from rt.extras import EXTRAS
 from rt.launcher.options import parse
 from rt.session import Lock, Session, ring_table
 from rt.shm import Ring
@@ -544,3 +547,11 @@ def test_what_dds_is_configured_with_is_read(
     uri = uri.format(good=good, bad=bad)
     row = only(ros.cyclonedds_uri(ros_subject(config, "dds", CYCLONEDDS_URI=uri)))
     assert (row.ok, row.required) == (ok, True)
+
+
+def test_every_extra_installs_what_is_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extra, modules in EXTRAS.items():
+        packages = project["optional-dependencies"][extra]
+        names = {re.split("[^a-z-]", package)[0] for package in packages}
+        assert names == set(modules.values()), extra

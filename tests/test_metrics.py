@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from launched import segments, unique_session, until
 
-from rt import clock
+from rt import clock, extras
 from rt.config import Config, ImageSize
 from rt.errors import ConfigError, MissingPackageError
 from rt.launcher import run
@@ -331,7 +331,7 @@ def test_no_host_of_ours_is_refused_in_a_sentence(supervised: Supervised, host: 
 def test_a_missing_package_is_its_pip_command(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with (
         pytest.raises(MissingPackageError, match=r"pip install -e '.\[metrics\]'"),
         served(supervised),

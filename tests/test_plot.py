@@ -16,7 +16,7 @@ from making import Simulate
 from matplotlib.figure import Figure
 from shown_session import Shown, shown_session
 
-from rt import inspect
+from rt import extras, inspect
 from rt.cli import end_with_sentence
 from rt.config import JointGroup
 from rt.dashboard import plot as plot_module
@@ -289,7 +289,7 @@ def test_without_matplotlib_it_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plot_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     code, said, complaint = told(shown, "--plot", str(tmp_path / "a.png"), capsys=capsys)
     assert (code, said) == (2, "")
     assert complaint.endswith("pip install -e '.[viz]'\n")

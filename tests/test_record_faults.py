@@ -17,6 +17,7 @@ from launched import ROOT, alive, run_module
 from mcap.reader import make_reader
 from recorded import RecordedSession, record_all, wait_for
 
+from rt import extras
 from rt.config import ImageSize
 from rt.errors import ConfigError, MissingPackageError, NoSessionError, SessionError
 from rt.record import output, writer
@@ -320,7 +321,8 @@ def test_a_nearly_full_disk_is_refused_before_anything_starts(
 
 
 def test_the_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "NEEDED", {"no_such_module": "a-package", "numpy": "numpy"})
+    modules = {"no_such_module": "a-package", "numpy": "numpy"}
+    monkeypatch.setitem(extras.EXTRAS, "record", modules)
     with pytest.raises(MissingPackageError, match=r"needs a-package: .*pip install -e '.\[record"):
         check_folder(tmp_path)
 

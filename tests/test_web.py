@@ -25,10 +25,10 @@ from web_view import TOKEN, a_session, show_frames, viewing
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from rt import inspect
+from rt import extras, inspect
 from rt.errors import ConfigError, MissingPackageError
 from rt.records import Hold
-from rt.web import serve, server
+from rt.web import server
 from rt.web.access import refusal
 from rt.web.feed import DRAWN_HZ, Feed
 from rt.web.pictures import Pictures
@@ -475,7 +475,7 @@ def test_a_port_that_is_none_is_told(port: str, capsys: pytest.CaptureFixture[st
 def test_a_missing_package_is_told_with_the_command_that_installs_it(
     shown: Shown, monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:
-    found = serve.find_spec
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == module else found(name))
+    found = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else found(name))
     with pytest.raises(MissingPackageError, match=rf"--web needs {package}: .*\[web\]"):
         inspect.main(["--session", shown.session.name, "--web"])

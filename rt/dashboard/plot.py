@@ -11,7 +11,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from rt.cli import is_live
 from rt.config import Config
 from rt.dashboard.printable import printable
 from rt.delays import Delay, delays, seconds_before_last, swaps
-from rt.errors import MissingPackageError, SessionError
+from rt.errors import SessionError
+from rt.extras import need
 from rt.history import History
 from rt.records import Hold, named
 from rt.session import Session, ring_table
@@ -190,10 +190,7 @@ def _still(ticks: NDArray[Any]) -> Iterator[tuple[int, int, int]]:
 
 def _check(path: Path) -> None:
     """Before anybody waits for what could not be drawn."""
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError(
-            "a plot needs matplotlib: in the project's folder, pip install -e '.[viz]'"
-        )
+    need("viz", "a plot")
     try:
         if path.suffix.lower() != ".png":
             raise _refused(path, "a name that ends in .png")

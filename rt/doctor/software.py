@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sys
 from collections.abc import Iterator
@@ -10,16 +9,10 @@ from pathlib import Path
 
 from rt.doctor.row import AskError, Row, Subject, ask_python
 from rt.errors import FenceError
+from rt.extras import EXTRAS, missing
 from rt.shm.fence import fences
 
 OLDEST = (3, 11)
-EXTRAS = {
-    "sim": ("mujoco", "cv2"),
-    "dds": ("cyclonedds",),
-    "viz": ("matplotlib",),
-    "metrics": ("prometheus_client",),
-    "record": ("mcap", "cv2"),
-}
 GPU = """
 import json, torch
 name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
@@ -56,12 +49,12 @@ def memory_fences(_: Subject) -> Iterator[Row]:
 
 def extras(_: Subject) -> Iterator[Row]:
     """The optional packages. What the chosen --io needs of them is looked at with the robot."""
-    for extra, packages in EXTRAS.items():
-        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    for extra, modules in EXTRAS.items():
+        absent = missing(extra)
         yield Row(
             name=f"extra [{extra}]",
-            found=f"no {', '.join(missing)}" if missing else ", ".join(packages),
-            ok=not missing,
+            found=f"no {', '.join(absent)}" if absent else ", ".join(modules),
+            ok=not absent,
             remedy=f"in the project's folder, pip install -e '.[{extra}]'",
         )
 

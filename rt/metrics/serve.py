@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
-from importlib.util import find_spec
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rt.config import Config
-from rt.errors import ConfigError, MissingPackageError
+from rt.errors import ConfigError
+from rt.extras import need
 from rt.session import Session
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ def serving(
     if not address.port:
         yield ""
         return
-    if find_spec("prometheus_client") is None:
-        raise MissingPackageError(
-            "--metrics_port needs prometheus-client: in the project's folder, "
-            "pip install -e '.[metrics]'"
-        )
+    need("metrics", "--metrics_port")
     from rt.metrics.figures import Figures  # only now that its package is known to be there
 
     with (

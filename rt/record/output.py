@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
-from rt.errors import ConfigError, MissingPackageError
+from rt.errors import ConfigError
+from rt.extras import need
 
 FREE_BYTES = 64 * 2**20  # that a recording leaves on the disk: a robot's other programs need some
-NEEDED = {"mcap": "mcap", "cv2": "opencv-python-headless"}
 
 
 class Output:
@@ -53,22 +52,12 @@ def free_bytes(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
-def check_packages() -> None:
-    """See that recordings can be written and read. Raises MissingPackageError."""
-    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise MissingPackageError(
-            f"a recording needs {' and '.join(missing)}: in the project's folder, "
-            "pip install -e '.[record]'"
-        )
-
-
 def check_folder(folder: Path) -> None:
     """See, before anything starts, that a session can be recorded there; makes the folder.
 
     Raises MissingPackageError, ConfigError.
     """
-    check_packages()
+    need("record", "a recording")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

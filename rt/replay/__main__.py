@@ -18,7 +18,7 @@ from rt.config.schema import Algorithm
 from rt.config.words import nearest
 from rt.dashboard.printable import printable
 from rt.errors import ConfigError
-from rt.record.output import check_packages
+from rt.extras import need
 
 if TYPE_CHECKING:
     from rt.record.reading import Recording
@@ -29,7 +29,7 @@ MAX_DELAY_MS = 10_000
 def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 2: a mistake."""
     args = _parse(underscored(argv))
-    check_packages()
+    need("record", "a recording")
     from rt.record.mending import mend  # only now that their packages are known to be there
     from rt.record.reading import Recording
     from rt.replay.summary import summary

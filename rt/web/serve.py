@@ -8,20 +8,19 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import closing, suppress
-from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rt.dashboard.printable import printable
-from rt.errors import ConfigError, MissingPackageError
+from rt.errors import ConfigError
+from rt.extras import need
 from rt.session import Session
 
 if TYPE_CHECKING:
     from rt.web.server import Server
 
-NEEDED = {"websockets": "websockets", "cv2": "opencv-python-headless"}
 SHORTEST_TOKEN = 16  # characters
 NICE = 10  # the robot comes first
 
@@ -33,11 +32,7 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
     taken, a token that is no good, or none beyond loopback; NoSessionError when the session is just
     starting or ending.
     """
-    for module, package in NEEDED.items():
-        if find_spec(module) is None:
-            raise MissingPackageError(
-                f"--web needs {package}: in the project's folder, pip install -e '.[web]'"
-            )
+    need("web", "--web")
     token = None if token_file is None else _token(token_file)
     address = _address(host, port)
     if token is None and not ip_address(address.partition("%")[0]).is_loopback:
