@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import cv2
 from numpy.typing import NDArray
 
+from rt.cameras import jpeg
 from rt.config import Config
 from rt.events import Events
 from rt.record import messages
@@ -14,8 +14,6 @@ from rt.record.messages import JointStates, chunk_type, tick_type
 from rt.record.writer import Channel, Message
 
 JPEG_QUALITY = 90
-
-cv2.setNumThreads(1)  # OpenCV's workers would run beside control, on every core
 
 
 class Source(Protocol):
@@ -100,9 +98,7 @@ class Frames:
         found = []
         for i, frame in enumerate(records, first):
             t_ns = int(frame["t_capture"]) + self._offset_ns
-            bgr = cv2.merge(frame["image"][::-1])  # OpenCV's order of channels
-            quality = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-            jpeg = cv2.imencode(".jpg", bgr, quality)[1].tobytes()
-            data = messages.encode_image(t_ns, self._camera, jpeg)
+            encoded = jpeg.encode(frame["image"], JPEG_QUALITY)
+            data = messages.encode_image(t_ns, self._camera, encoded)
             found.append(Message(self._topic, t_ns, i, data))
         return found

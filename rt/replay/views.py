@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.errors import ConfigError
+from rt.cameras.jpeg import decode
 from rt.infer.observation import age_problem, past_states, pick_frames
 from rt.infer.plan import Record
 from rt.record.reading import Recording
@@ -87,15 +86,3 @@ class Views:
             name: np.stack([decode(frames[i][1]) for i in picked[name]])
             for name, frames in found.items()
         }
-
-
-def decode(jpeg: bytes) -> NDArray[np.uint8]:
-    """The image (3, height, width) uint8, as the policy had it but for what JPEG loses.
-
-    Raises ConfigError if it is none.
-    """
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ConfigError("expected JPEG images in the recording, got others")
-    image: NDArray[np.uint8] = np.asarray(picture, np.uint8)[..., ::-1].transpose(2, 0, 1)
-    return image

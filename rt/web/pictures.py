@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import cv2
-
+from rt.cameras import jpeg
 from rt.session import Session
 from rt.shm import Ring
 
@@ -38,10 +37,7 @@ class Pictures:
     def _newest(self, number: int) -> Iterator[bytes]:
         frame = self._frames[number]
         if self._rings[number].read_latest(frame) is not None:
-            red, green, blue = frame["image"]
-            bgr = cv2.merge([blue, green, red])  # OpenCV's order
-            jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-            yield bytes([number]) + jpeg.tobytes()
+            yield bytes([number]) + jpeg.encode(frame["image"], QUALITY)
 
     def close(self) -> None:
         for ring in self._rings:
