@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,17 @@ def divide(asked: int | str) -> Cores:
             f"that this process may use), got {asked!r}"
         )
     return Cores(core, tuple(c for c in available if c != core))
+
+
+def stand_aside(others: Collection[int], nice: int) -> None:
+    """Make this process one that only looks: off control's core, and behind all that work.
+
+    others: the session's `other_cores`; empty: whatever this process was given. nice: how far it
+    yields, 1 to 19.
+    """
+    os.nice(nice)
+    with suppress(OSError):  # cores that this process may not use
+        os.sched_setaffinity(0, others or os.sched_getaffinity(0))
 
 
 POLICIES = {

@@ -8,15 +8,13 @@ Guarantees:
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-from rt import child
+from rt import child, cores
 from rt.child import Status
 from rt.record.output import check_folder
 from rt.session import Session
@@ -42,9 +40,7 @@ def record(session: Session, folder: Path, tell: Callable[[str], None], *ends: i
 
     for number in ends:
         signal.signal(number, on_signal)
-    os.nice(NICE)
-    with suppress(OSError):  # cores that this process may not use
-        os.sched_setaffinity(0, session.config().run.other_cores or os.sched_getaffinity(0))
+    cores.stand_aside(session.config().run.other_cores, NICE)
     with Recorder(session, folder) as recorder:
         while not (stop or recorder.over):
             if recorder.step():

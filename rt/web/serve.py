@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from rt import cores
 from rt.dashboard.printable import printable
 from rt.errors import ConfigError
 from rt.extras import need
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rt.web.server import Server
 
 SHORTEST_TOKEN = 16  # characters
-NICE = 10  # the robot comes first
+NICE = 10
 
 
 def serve(session: Session, host: str, port: int, token_file: Path | None) -> int:
@@ -46,9 +46,7 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
     from rt.web.pictures import Pictures
     from rt.web.server import Server
 
-    os.nice(NICE)
-    with suppress(OSError):  # cores that this process may not use
-        os.sched_setaffinity(0, session.config().run.other_cores or os.sched_getaffinity(0))
+    cores.stand_aside(session.config().run.other_cores, NICE)
     with (
         closing(Feed(session)) as feed,
         closing(Pictures(session, feed.config.params.camera_names)) as pictures,
