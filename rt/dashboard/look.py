@@ -39,6 +39,24 @@ class Look(NamedTuple):
     executed: set[int]  # rows of the chunk in use
     events: list[Event]  # oldest first
 
+    @property
+    def silent_s(self) -> float | None:
+        """Since the last tick; None before the first."""
+        last = self.statistics.last
+        return None if last is None else (self.now_ns - int(last["t_done"])) / 1e9
+
+    @property
+    def end(self) -> str:
+        """How the session ended, as a sentence, if it has."""
+        failed = [
+            f"{process['name']} failed: {process['detail']}"
+            for process in self.snapshot["processes"]
+            if process["state"] == "failed"
+        ]
+        name, tick = self.snapshot["session"], self.snapshot["tick"]
+        place = f"at tick {tick}" if tick >= 0 else "before its first tick"
+        return "; ".join([f"session {name!r} has ended {place}", *failed])
+
 
 class Watched:
     """Follows every tick of a session. A context manager."""
@@ -47,10 +65,11 @@ class Watched:
         """Raises NoSessionError when the session is just starting or ending."""
         self._session = session
         self._snapshots = Snapshots(session)
-        self._config = self._snapshots.config
-        rings, params = self._snapshots.rings, self._config.params
-        self._statistics = TickStatistics(rings["tick"])
-        self._events = Events(rings["chunk"], rings["status.inference"], params.ticks_per_row)
+        self.config = self._snapshots.config
+        rings, params = self._snapshots.rings, self.config.params
+        self.ticks, self.chunks = rings["tick"], rings["chunk"]
+        self._statistics = TickStatistics(self.ticks)
+        self._events = Events(self.chunks, rings["status.inference"], params.ticks_per_row)
         self._told: deque[Event] = deque(maxlen=EVENTS)
         self._span_s = span_s
         self._worst = Worst(round(span_s * 1e9), SPANS)
@@ -62,6 +81,10 @@ class Watched:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the rings."""
         self._snapshots.close()
 
     def follow(self, seconds: float) -> bool:
@@ -80,7 +103,7 @@ class Watched:
         snapshot = self._snapshots.take()
         return Look(
             now_ns=clock.now_ns(),
-            config=self._config,
+            config=self.config,
             snapshot=snapshot,
             statistics=self._statistics,
             span_s=self._span_s,
@@ -99,5 +122,5 @@ class Watched:
         if ticks["chunk"][-1] != self._chunk:
             self._chunk, self._executed = int(ticks["chunk"][-1]), set()
         row = ticks["row"][ticks["chunk"] == self._chunk]
-        row = row[(row >= 0) & (row < self._config.params.action_chunk_size)]  # no NaN either
+        row = row[(row >= 0) & (row < self.config.params.action_chunk_size)]  # no NaN either
         self._executed.update(row.astype(int).tolist())

@@ -45,10 +45,9 @@ def session(look: Look) -> list[Text]:
 
 
 def _doing(look: Look) -> Part:
-    stats, last = look.snapshot["tick_stats"], look.statistics.last
-    if last is None:
+    stats, silent_s = look.snapshot["tick_stats"], look.silent_s
+    if silent_s is None:
         return "waits for the first tick"
-    silent_s = (look.now_ns - int(last["t_done"])) / 1e9
     if silent_s > max(STALLED_S, 10 / look.config.control_hz):
         return f"NO TICK for {milliseconds(silent_s * 1e3)}", BAD
     why = f": {stats['why']}" if stats["why"] else ""

@@ -69,20 +69,9 @@ def watch(session: Session, interval_s: float) -> int:
         except KeyboardInterrupt:
             sentence = f"no longer watched: session {session.name!r} goes on"
         else:
-            sentence = _ended(session.name, watched.look())
+            sentence = watched.look().end
     console.print(printable(sentence, ascii_only=console.options.ascii_only), soft_wrap=True)
     return 0
-
-
-def _ended(name: str, look: Look) -> str:
-    failed = [
-        f"{process['name']} failed: {process['detail']}"
-        for process in look.snapshot["processes"]
-        if process["state"] == "failed"
-    ]
-    tick = look.snapshot["tick"]
-    place = f"at tick {tick}" if tick >= 0 else "before its first tick"
-    return "; ".join([f"session {name!r} has ended {place}", *failed])
 
 
 @contextmanager

@@ -38,19 +38,16 @@ class Feed:
 
     def __init__(self, session: Session) -> None:
         """Raises NoSessionError when the session is just starting or ending."""
-        self._session = session
         self._watched = Watched(session, SPAN_S)
-        self.config = session.config()
+        self.config = self._watched.config
         hz = self.config.control_hz
         self._stride = math.ceil(hz / DRAWN_HZ)
-        self._ticks, self._chunks = session.reader("tick"), session.reader("chunk")
-        self._history = History(self._ticks, self._chunks, math.ceil(WINDOW_S * hz))
+        kept = math.ceil(WINDOW_S * hz)
+        self._history = History(self._watched.ticks, self._watched.chunks, kept)
         self._new = self._history.ticks
 
     def close(self) -> None:
-        self._watched.__exit__()
-        self._ticks.close()
-        self._chunks.close()
+        self._watched.close()
 
     def follow(self) -> bool:
         """Take in what is new. False: the session has ended, and this was the last of it."""
@@ -62,7 +59,7 @@ class Feed:
         """All that whoever has just come must know."""
         config = self.config
         session = {
-            "name": self._session.name,
+            "name": config.run.session,
             "control_hz": config.control_hz,
             "ticks_per_row": config.params.ticks_per_row,
             "window_s": WINDOW_S,
@@ -83,14 +80,7 @@ class Feed:
 
     def ended(self) -> str:
         """How the session ended, as a sentence."""
-        snapshot = self._watched.look().snapshot
-        tick = snapshot["tick"]
-        place = f"at tick {tick}" if tick >= 0 else "before its first tick"
-        sentence = f"session {self._session.name!r} has ended {place}"
-        for process in snapshot["processes"]:
-            if process["state"] == "failed":
-                sentence += f"; {process['name']} failed: {process['detail']}"
-        return sentence
+        return self._watched.look().end
 
     def _joints(self, ticks: NDArray[Any]) -> dict[str, Any]:
         drawn = ticks[ticks["tick"] % self._stride == 0]
@@ -115,11 +105,11 @@ class Feed:
 
     def _look(self) -> dict[str, Any]:
         look = self._watched.look()
-        last = look.statistics.last
+        silent_s = look.silent_s
         within = look.statistics.wake_error.within(JITTER_EDGES_NS)
         return look.snapshot | {
             "chunk": look.snapshot["chunk"] | {"actions": [], "executed": sorted(look.executed)},
-            "silent_ms": None if last is None else (look.now_ns - int(last["t_done"])) / 1e6,
+            "silent_ms": None if silent_s is None else 1e3 * silent_s,
             "jitter": {
                 "edges_us": (JITTER_EDGES_NS / 1e3).round(2).tolist(),
                 "counts": np.diff([0, *within, look.statistics.wake_error.count]).tolist(),
