@@ -70,8 +70,7 @@ class Events:
         return events + list(self._of_inference())
 
     def _take_chunks(self) -> None:
-        chunks = self._chunks.new()
-        for index, chunk in enumerate(chunks, self._chunks.seen - len(chunks)):
+        for index, chunk in self._chunks.by_index().items():
             if not chunk["cold"]:
                 self._planned[index] = int(chunk["d_planned"])
 

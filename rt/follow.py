@@ -35,15 +35,10 @@ class Followed:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._ticks.append(self.statistics.update().copy())
-            self._take_chunks()
+            # Also those that were published before we came, or while we slept.
+            self.published |= self._chunks.by_index()
             time.sleep(0.01)
         return np.concatenate(self._ticks)
-
-    def _take_chunks(self) -> None:
-        """Also those that were published before we came, or while we slept."""
-        new = self._chunks.new()
-        first = self._chunks.seen - len(new)
-        self.published |= {first + i: chunk.copy() for i, chunk in enumerate(new)}
 
 
 @contextmanager

@@ -41,9 +41,7 @@ class History:
             self._count = len(old)
         self._room[self._count : self._count + len(kept)] = kept
         self._count += len(kept)
-        chunks = self._chunks.new()
-        for index, chunk in enumerate(chunks, self._chunks.seen - len(chunks)):
-            self.chunks[index] = chunk.copy()
+        self.chunks |= self._chunks.by_index()
         while len(self.chunks) > CHUNKS:
             del self.chunks[next(iter(self.chunks))]
         return new

@@ -17,11 +17,12 @@ MARGIN = 64  # slots left free for the writer while we copy the rest; of a small
 
 
 class Tail:
-    """Follows a ring from its oldest record on; look often enough that it does not come round."""
+    """Follows a ring; look often enough that it does not come round."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, first: int = 0) -> None:
+        """first: ring index of the first record that is asked for."""
         self.missed = 0  # records that were overwritten before we came
-        self.seen = 0  # records published so far, missed ones included: the index of the next
+        self.seen = first  # records published so far, missed ones included: the index of the next
         self._ring = ring
         self._room = np.zeros(ring.slots - min(MARGIN, ring.slots // 4), ring.dtype)
 
@@ -38,3 +39,8 @@ class Tail:
         self.missed += newest + 1 - count - self.seen
         self.seen = newest + 1
         return self._room[:count]
+
+    def by_index(self) -> dict[int, Any]:
+        """As `new`, by ring index, oldest first; copies."""
+        records = self.new()
+        return {i: r.copy() for i, r in enumerate(records, self.seen - len(records))}

@@ -70,9 +70,7 @@ class Recorder:
         """From half a ring back: the other half may be overwritten while that is read. What lies
         further back is no part of the recording, and not lost."""
         ring = self._rings[source.ring]
-        tail = Tail(ring)
-        tail.seen = max(0, ring.head - ring.slots // 2)
-        return tail
+        return Tail(ring, max(0, ring.head - ring.slots // 2))
 
     @property
     def lost(self) -> dict[str, int]:
