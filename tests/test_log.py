@@ -129,7 +129,7 @@ def test_as_json_every_line_is_json_whatever_is_said(capsys: Capture) -> None:
     log = JsonLog()
     log.say('  a "note"\nof two lines, 关节 \x1b[31m')
     log.say("")
-    log.show("tick 4 | 20 Hz", time.monotonic())
+    log.show("tick 4 | 20 Hz")
     log.end()
     (line,) = json_lines(capsys.readouterr().out)
     assert (line["event"], line["words"]) == ("note", 'a "note"\nof two lines, 关节 \x1b[31m')

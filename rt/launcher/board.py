@@ -20,9 +20,9 @@ SHOW_EVERY = 5  # looks between two status lines
 class Board:
     """The status line, every event, and the summary at the end. Follows every tick."""
 
-    def __init__(self, supervisor: Supervisor, console: Log) -> None:
+    def __init__(self, supervisor: Supervisor, log: Log) -> None:
         self._supervisor = supervisor
-        self._console = console
+        self._log = log
         self._ticks = supervisor.session.reader("tick")
         self._chunks = supervisor.session.reader("chunk")
         self._chunk = self._chunks.buffer()
@@ -50,21 +50,21 @@ class Board:
         self._inference.read_latest(self._status)
         dropped, why = int(self._status["dropped"]), text(self._status["detail"])
         for line in self._preview.lines(self._statistics.last, chunk):
-            self._console.say(line)
+            self._log.say(line)
         line = status_line(self._statistics, chunk, dropped, why)
-        self._console.show(line, time.monotonic())
+        self._log.show(line)
 
     def _take_ticks(self) -> None:
         ticks = self._statistics.update()
-        self._console.tell_all(self._events.of(ticks, self._statistics.missed))
+        self._log.tell_all(self._events.of(ticks, self._statistics.missed))
 
     def close(self) -> None:
         """Take in the last ticks and print the summary."""
         self._take_ticks()
-        self._console.end()
+        self._log.end()
         snapshots = Snapshots(self._supervisor.session)
         for line in summary(self._statistics, snapshots, self._supervisor.restarts()):
-            self._console.say(line)
+            self._log.say(line)
         snapshots.close()
         self._ticks.close()
         self._chunks.close()

@@ -1,8 +1,7 @@
-"""What `rt.launch` prints: the real-time report, progress, the status line, the summary."""
+"""What `rt.launch` tells, in lines: the real-time report, progress, the status, the summary."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,47 +9,9 @@ import msgspec
 
 from rt.cli import bar
 from rt.control.realtime import Grant
-from rt.dashboard.printable import printable
-from rt.events import Event
 from rt.records import Hold, Phase, text
 from rt.snapshot import Snapshots, rows_left
 from rt.statistics import TickStatistics
-
-
-class Console:
-    """One line that is rewritten on a terminal, and printed now and then elsewhere."""
-
-    def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
-        self._shown = ""
-        self._written_at = 0.0
-
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        if self._live and self._shown:
-            print("\r\x1b[K", end="")
-        print(line, flush=True)
-        self._shown = ""
-
-    def tell(self, event: Event) -> None:
-        """Something that happened, in a line of its own."""
-        self.say(printable(str(event)))
-
-    def show(self, line: str, now: float, every_s: float = 2.0) -> None:
-        """A line that the next one replaces. Not a terminal: only every so often."""
-        line = printable(line)  # a driver's words may be in it
-        if self._live:
-            print("\r\x1b[K" + line, end="", flush=True)
-            self._shown = line
-        elif line != self._shown and now - self._written_at >= every_s:
-            print(line, flush=True)
-            self._shown, self._written_at = line, now
-
-    def end(self) -> None:
-        """Leave the live line behind."""
-        if self._live and self._shown:
-            print(flush=True)
-        self._shown = ""
 
 
 def realtime_report(encoded: bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -10,9 +11,9 @@ from typing import Any, Protocol
 import msgspec
 
 from rt import clock
+from rt.dashboard.printable import printable
 from rt.errors import RtError
 from rt.events import Event
-from rt.launcher.console import Console
 
 FLOOD = 5  # events of one kind in one look; at 20 Hz there cannot be more
 
@@ -29,8 +30,8 @@ class Log(Protocol):
     def tell_all(self, events: Sequence[Event]) -> None:
         """What happened since the last look."""
 
-    def show(self, line: str, now: float, every_s: float = 2.0) -> None:
-        """How it is now, at `now` (time.monotonic), until the next such line."""
+    def show(self, line: str, every_s: float = 2.0) -> None:
+        """How it is now, until the next such line; where lines stay, only every so often."""
 
     def end(self) -> None:
         """Nothing more is shown."""
@@ -39,13 +40,46 @@ class Log(Protocol):
         """The launch ends with `error`, whose sentence is for stderr."""
 
 
-class HumanLog(Console):
-    """Lines to read. What happens more often than can be read is counted."""
+class HumanLog:
+    """Lines to read: how it is now is rewritten on a terminal, and printed now and then elsewhere.
+    What happens more often than can be read is counted."""
+
+    def __init__(self) -> None:
+        self._live = sys.stdout.isatty()
+        self._shown = ""
+        self._written_at = 0.0  # time.monotonic
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._live and self._shown:
+            print("\r\x1b[K", end="")
+        print(line, flush=True)
+        self._shown = ""
+
+    def tell(self, event: Event) -> None:
+        """Something that happened, in a line of its own."""
+        self.say(printable(str(event)))
 
     def tell_all(self, events: Sequence[Event]) -> None:
         """What happened since the last look."""
         for event in folded(events):
             self.tell(event)
+
+    def show(self, line: str, every_s: float = 2.0) -> None:
+        """A line that the next one replaces. Not a terminal: only every so often."""
+        line, now = printable(line), time.monotonic()  # a driver's words may be in it
+        if self._live:
+            print("\r\x1b[K" + line, end="", flush=True)
+            self._shown = line
+        elif line != self._shown and now - self._written_at >= every_s:
+            print(line, flush=True)
+            self._shown, self._written_at = line, now
+
+    def end(self) -> None:
+        """Leave the live line behind."""
+        if self._live and self._shown:
+            print(flush=True)
+        self._shown = ""
 
     def fail(self, error: RtError) -> None:
         """The sentence begins a line of its own."""
@@ -76,7 +110,7 @@ class JsonLog:
         for event in events:
             self.tell(event)
 
-    def show(self, line: str, now: float, every_s: float = 2.0) -> None:
+    def show(self, line: str, every_s: float = 2.0) -> None:
         """Nothing."""
 
     def end(self) -> None:

@@ -22,37 +22,37 @@ from rt.session import holder
 def launch(argv: list[str] | None, interrupt: Interrupt) -> int:
     """The whole command, and its exit code. Raises RtError for a mistake, told in a sentence."""
     arguments = parse(argv)
-    console: Log = LOGS[arguments.log_format]()
+    log: Log = LOGS[arguments.log_format]()
     try:
         loaded = load_config(arguments)
         config = with_fake(loaded.config)
         check_run(config)
         for note in loaded.notes:
-            console.say(f"note: {note}")
+            log.say(f"note: {note}")
         metrics = Address(arguments.metrics_host, arguments.metrics_port)
-        run_session(divide_cores(config), console, interrupt, metrics)
+        run_session(divide_cores(config), log, interrupt, metrics)
     except RtError as error:
-        console.fail(error)
+        log.fail(error)
         raise
     return 0
 
 
-def run_session(config: Config, console: Log, interrupt: Interrupt, metrics: Address) -> None:
+def run_session(config: Config, log: Log, interrupt: Interrupt, metrics: Address) -> None:
     """Create the session, run it, remove it."""
     with (
-        Supervisor(config, console.tell) as supervisor,
+        Supervisor(config, log.tell) as supervisor,
         serving(metrics, supervisor.session, config, supervisor.restarts) as url,
     ):
         interrupt.force = supervisor.force
         if supervisor.cleaned:
-            console.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
-        console.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
+            log.say(f"removed what a dead session left: {', '.join(supervisor.cleaned)}")
+        log.say(f"session {config.run.session}: robot {config.robot.name}, io {config.run.io}")
         if url:
-            console.say(f"metrics: {url}")
+            log.say(f"metrics: {url}")
         if config.run.fake:
             pid = holder(config.run.fake, "supervisor")
             cameras = ", its simulated cameras" if config.params.camera_names else ""
-            console.say(
+            log.say(
                 f"robot {config.topics.robot_id} is the fake one (pid {pid}): DDS on loopback "
                 f"only{cameras}"
             )
@@ -61,33 +61,33 @@ def run_session(config: Config, console: Log, interrupt: Interrupt, metrics: Add
         for helper in supervisor.helpers:
             helper.spawn()
         for helper in supervisor.helpers:
-            if not wait_until(helper, "running", supervisor, console, interrupt):
-                console.say("stopped before it ran")
+            if not wait_until(helper, "running", supervisor, log, interrupt):
+                log.say("stopped before it ran")
                 return
             if helper.detail:
-                console.say(f"{helper.name}: {helper.detail}")
+                log.say(f"{helper.name}: {helper.detail}")
         if config.run.algorithm == "sequential":
             # Imported only here: it brings the policy, and torch, into this process.
             from rt.launcher.sequential import run_sequential
 
-            run_sequential(supervisor, console, interrupt)
+            run_sequential(supervisor, log, interrupt)
             return
         inference, control = supervisor.children["inference"], supervisor.children["control"]
         inference.spawn()
-        if not wait_until(inference, "ready", supervisor, console, interrupt):
-            console.say("stopped before it ran")
+        if not wait_until(inference, "ready", supervisor, log, interrupt):
+            log.say("stopped before it ran")
             return
-        console.say(f"policy {config.run.policy_yaml_path}: {inference.detail}")
+        log.say(f"policy {config.run.policy_yaml_path}: {inference.detail}")
         control.spawn()
-        if not wait_until(control, "running", supervisor, console, interrupt):
+        if not wait_until(control, "running", supervisor, log, interrupt):
             return
         for line in realtime_report(control.detail.encode()):
-            console.say(line)
-        follow(supervisor, console, interrupt)
+            log.say(line)
+        follow(supervisor, log, interrupt)
 
 
 def wait_until(
-    child: Child, state: str, supervisor: Supervisor, console: Log, interrupt: Interrupt
+    child: Child, state: str, supervisor: Supervisor, log: Log, interrupt: Interrupt
 ) -> bool:
     """Show a child's progress until it says that it is in `state`. False: interrupted."""
     while child.state != state:
@@ -95,14 +95,14 @@ def wait_until(
         if interrupt or (child.exit_code == 0):
             return False
         line = progress(child.name, child.state, child.progress, child.detail)
-        console.show(line, time.monotonic(), every_s=0.5)
+        log.show(line, every_s=0.5)
         time.sleep(LOOK_S)
     return True
 
 
-def follow(supervisor: Supervisor, console: Log, interrupt: Interrupt) -> None:
+def follow(supervisor: Supervisor, log: Log, interrupt: Interrupt) -> None:
     """Watch and show a running session until it ends; then stop it and sum it up."""
-    board = Board(supervisor, console)
+    board = Board(supervisor, log)
     control = supervisor.children["control"]
     try:
         while not interrupt and not board.over and control.exit_code is None:

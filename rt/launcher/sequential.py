@@ -24,10 +24,10 @@ from rt.session import Lock, Session, robot_lock
 class ShownStatus(Status):
     """A status that is shown as well: there is no other process to watch it."""
 
-    def __init__(self, session: Session, name: str, console: Log) -> None:
+    def __init__(self, session: Session, name: str, log: Log) -> None:
         super().__init__(session, name)
         self.shown = True
-        self._console = console
+        self._log = log
 
     def write(
         self, state: str, *, progress: float = 1.0, detail: str | bytes = "", beat: bool = True
@@ -38,14 +38,14 @@ class ShownStatus(Status):
 
     def _show(self, state: str, share: float, detail: str | bytes) -> None:
         words = detail.decode() if isinstance(detail, bytes) else detail
-        self._console.show(progress(self.name, state, share, words), time.monotonic(), 0.0)
+        self._log.show(progress(self.name, state, share, words), every_s=0.0)
 
 
-def run_sequential(supervisor: Supervisor, console: Log, interrupt: Interrupt) -> None:
+def run_sequential(supervisor: Supervisor, log: Log, interrupt: Interrupt) -> None:
     """Tick, and plan between two ticks whenever a plan is due, until told to stop."""
     session, config = supervisor.session, supervisor.config
     with (
-        ShownStatus(session, "inference", console) as inference,
+        ShownStatus(session, "inference", log) as inference,
         Status(session, "control") as control,
         Lock(session.name, "control"),
         robot_lock(config),
@@ -58,9 +58,9 @@ def run_sequential(supervisor: Supervisor, console: Log, interrupt: Interrupt) -
         inference.shown = False  # from here on the status line tells it
         loop = open_loop(config, session)
         with started(loop.robot):
-            console.say("real time: not asked for in sequential mode")
+            log.say("real time: not asked for in sequential mode")
             control.write("running", beat=False)
-            board = Board(supervisor, console)
+            board = Board(supervisor, log)
             ticker = Ticker(config.period_ns)
             planned, looked = False, 0.0
             try:

@@ -18,8 +18,8 @@ from rt.config.schema import MAX_DOMAIN
 from rt.config.words import nearest
 from rt.errors import ConfigError
 from rt.launcher import options
-from rt.launcher.console import Console
 from rt.launcher.interrupt import Interrupt
+from rt.launcher.log import HumanLog
 from rt.robots.fake.faults import FAULTS
 from rt.robots.fake.presence import fake_name, give_fault
 from rt.robots.fake.report import Report
@@ -114,11 +114,11 @@ def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt)
     role: Role = importlib.import_module(f"rt.robots.fake.{config.robot.name}").ROLE
     rate_hz = arguments.rate or role.rate_hz
     loopback = not arguments.network
-    console, pace = Console(), Pace()
+    log, pace = HumanLog(), Pace()
     with staged(config, role, loopback=loopback) as play:
         report = play.presence.report
         where = "on loopback alone" if loopback else "on the network"
-        console.say(
+        log.say(
             f"fake {config.robot.name} {config.topics.robot_id}: states at {rate_hz:g} Hz, DDS "
             f"domain {config.run.domain} {where}; Ctrl-C ends it"
         )
@@ -126,12 +126,12 @@ def perform(config: Config, arguments: argparse.Namespace, interrupt: Interrupt)
         def look() -> bool:
             now = clock.now_ns()
             line = status_line(report, pace.look(report.commands, now), now)
-            console.show(line, now / 1e9)
+            log.show(line)
             return not interrupt
 
         play.run(rate_hz, look)
-    console.end()
-    console.say(summary(report))
+    log.end()
+    log.say(summary(report))
     if arguments.report is not None:
         arguments.report.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
