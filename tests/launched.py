@@ -43,6 +43,22 @@ def run_module(module: str, *arguments: str, **options: Any) -> subprocess.Compl
     )
 
 
+def start_module(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """`python -m module …`, which Ctrl-C ends."""
+    # A shell that runs tests in the background has them ignore it, and so their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def alive(pid: int) -> bool:
     """Whether the process exists and is not a zombie."""
     try:

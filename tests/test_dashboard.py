@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from making import Simulate
 from rich.console import Console
-from shown_session import CHILDREN, Shown, shown_session
+from shown_session import CHILDREN, Shown
 
 from rt import clock
 from rt.config import Config
@@ -36,7 +36,7 @@ def show() -> Iterator[Show]:
     with ExitStack() as opened:
 
         def make(made_of: Config, run: SimulatedRun | None = None, **options: Any) -> Shown:
-            shown = opened.enter_context(shown_session(made_of, **options))
+            shown = opened.enter_context(Shown(made_of, **options))
             if run is not None:
                 shown.play(run)
             return shown
@@ -288,8 +288,8 @@ def test_every_sensors_age_is_told_and_what_is_too_old(simulate: Simulate, show:
     shown = show(run.config, run)
     now = clock.now_ns()
     for ms in (150, 100, 50, 0):
-        shown.write("frame.head", t_capture=now - ms * 1_000_000)
-    shown.write("frame.left", t_capture=now - 900_000_000_000)
+        shown.publish("frame.head", t_capture=now - ms * 1_000_000)
+    shown.publish("frame.left", t_capture=now - 900_000_000_000)
     line = re.search(r"^sensors +(.*)$", drawn(look(shown)), re.M)
     assert line is not None
     wanted = r"state 0 ms   head \d+ m?s 20 Hz   left OLD 9\d\d s   right none yet"
@@ -346,7 +346,7 @@ def test_numbers_that_are_none_are_shown_without_a_fuss(
 ) -> None:
     run = a_run(simulate)
     shown = show(run.config, run)
-    shown.write("chunk", weights=np.float32(np.nan), actions=np.float32(np.inf))
+    shown.publish("chunk", weights=np.float32(np.nan), actions=np.float32(np.inf))
     fields = {"row": value, "state": value, "command": value, "target": value}
     shown.again(chunk=len(run.chunks), hold=Hold.NOT_FINITE, **fields)
     text = drawn(look(shown), height=HEIGHT)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_session import BareSession
 from launched import segments, unique_session, until
 
 from rt import clock, extras
@@ -28,8 +29,7 @@ from rt.launcher.log import HumanLog
 from rt.launcher.options import parse
 from rt.metrics import serve
 from rt.metrics.serve import Address, serving
-from rt.records import STATUS, Hold
-from rt.session import Session, ring_table
+from rt.records import Hold
 from rt.shm import Ring
 from rt.testing import config
 
@@ -39,49 +39,31 @@ from prometheus_client.parser import text_string_to_metric_families
 LOOPBACK = "127.0.0.1"
 
 
-class Supervised:
-    """As much of a supervisor as the metrics ask for: a session, its rings written by the test."""
+class Supervised(BareSession):
+    """A session of which the test is the supervisor."""
 
     def __init__(self) -> None:
-        self.config: Config = config(
+        made = config(
             session=unique_session("metrics"),
             camera_names=("head",),
             mono_image_resize=ImageSize(width=8, height=6),
         )
-        self.session = Session(self.config.run.session)
-        processes = {f"status.{name}": (STATUS, 4) for name in ("inference", "control", "sim")}
-        self.session.create(ring_table(self.config) | processes)
-        self._writers: dict[str, Ring] = {}
+        super().__init__(made, ("inference", "control", "sim"))
 
     def serving(self, host: str, port: int) -> AbstractContextManager[str]:
         restarts = {"inference": 2, "control": 0}
         return serving(Address(host, port), self.session, self.config, lambda: restarts)
 
-    def write(self, ring: str, **fields: Any) -> None:
-        if ring not in self._writers:
-            self._writers[ring] = self.session.writer(ring)
-        writer = self._writers[ring]
-        record = writer.buffer()
-        for name, value in fields.items():
-            record[name] = value
-        writer.write(record)
-
     def tick(self, k: int, **fields: Any) -> None:
         due = 1_000_000 * k
         times = {"t_due": due, "t_wake": due + 30_000, "t_done": due + 430_000}
-        self.write("tick", tick=k, **(times | fields))
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self.session.clean()
+        self.publish("tick", tick=k, **(times | fields))
 
 
 @pytest.fixture
 def supervised() -> Iterator[Supervised]:
-    supervised = Supervised()
-    yield supervised
-    supervised.close()
+    with Supervised() as supervised:
+        yield supervised
 
 
 def free_port(host: str = LOOPBACK) -> int:
@@ -141,11 +123,11 @@ def test_every_figure_is_what_was_recorded(supervised: Supervised) -> None:
         supervised.tick(k, hold=held.get(k, Hold.NONE), episodes=4, successes=3, **counters)
     parts = {"observe_ns": 2e6, "encode_ns": 30e6, "denoise_ns": 150e6, "publish_ns": 1e5}
     chunk = {"t_start": 1_000, "t_publish": 190_001_000, **parts}
-    supervised.write("chunk", cold=1, d_planned=0, previous_d_counted=-1, **chunk)
-    supervised.write("chunk", d_planned=3, previous_d_counted=-1, **chunk)
+    supervised.publish("chunk", cold=1, d_planned=0, previous_d_counted=-1, **chunk)
+    supervised.publish("chunk", d_planned=3, previous_d_counted=-1, **chunk)
     for _ in range(2):
-        supervised.write("chunk", d_planned=4, previous_d_counted=7, **chunk)
-    supervised.write("status.inference", pid=os.getpid(), state=b"ready", late=5, dropped=6)
+        supervised.publish("chunk", d_planned=4, previous_d_counted=7, **chunk)
+    supervised.publish("status.inference", pid=os.getpid(), state=b"ready", late=5, dropped=6)
     with served(supervised) as url:
         seen = Scraped(url, supervised)
     assert seen("rt_session_info", robot="fake", algorithm="rtc", io="sim") == 1
@@ -185,9 +167,9 @@ def test_ages_grow_and_what_never_measured_has_none(supervised: Supervised) -> N
         assert before("rt_wake_error_seconds_count") == 0
         now = clock.now_ns()
         supervised.tick(0, t_state=now - 10**9, t_done=now - 3 * 10**9)
-        supervised.write("frame.head", t_capture=now - 2 * 10**9)
-        supervised.write("status.control", pid=os.getpid(), state=b"running")
-        supervised.write("status.inference", pid=os.getpid(), state=b"ready", heartbeat=now)
+        supervised.publish("frame.head", t_capture=now - 2 * 10**9)
+        supervised.publish("status.control", pid=os.getpid(), state=b"running")
+        supervised.publish("status.inference", pid=os.getpid(), state=b"ready", heartbeat=now)
         seen = Scraped(url, supervised)
         ages = {
             "state": seen("rt_sensor_age_seconds", sensor="state"),
@@ -207,7 +189,7 @@ def test_a_read_that_gives_up_leaves_the_figure_as_it_was(
     def give_up(ring: Ring, out: np.ndarray[Any, Any]) -> None:
         out[...] = np.zeros((), out.dtype)  # `out` is undefined then
 
-    supervised.write("status.inference", pid=os.getpid(), dropped=5)
+    supervised.publish("status.inference", pid=os.getpid(), dropped=5)
     with served(supervised) as url:
         fetch(url)
         monkeypatch.setattr(Ring, "read_latest", give_up)
@@ -218,15 +200,15 @@ def test_a_read_that_gives_up_leaves_the_figure_as_it_was(
 def test_a_process_is_in_the_state_that_it_told_or_gone(supervised: Supervised) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    supervised.write("status.inference", pid=ended.pid, state=b"ready")
-    supervised.write("status.control", pid=os.getpid(), state=b"warming up")
+    supervised.publish("status.inference", pid=ended.pid, state=b"ready")
+    supervised.publish("status.control", pid=os.getpid(), state=b"warming up")
     with served(supervised) as url:
         seen = Scraped(url, supervised)
         assert seen("rt_process_state", process="inference", state="gone") == 1
         assert seen("rt_process_state", process="inference", state="ready") is None
         assert seen("rt_process_state", process="control", state="warming up") == 1
         assert f'process="sim",session="{supervised.session.name}",state' not in fetch(url)
-        supervised.write("status.inference", pid=ended.pid, state=b"failed")
+        supervised.publish("status.inference", pid=ended.pid, state=b"failed")
         seen = Scraped(url, supervised)
         assert seen("rt_process_state", process="inference", state="failed") == 1
 
@@ -234,7 +216,7 @@ def test_a_process_is_in_the_state_that_it_told_or_gone(supervised: Supervised) 
 def test_buckets_only_grow_and_end_at_the_count(supervised: Supervised) -> None:
     late_ns = np.random.default_rng(2).lognormal(11, 3, 500).astype(int)
     for k, late in enumerate(late_ns):
-        supervised.write("tick", tick=k, t_wake=late, t_done=2 * late)
+        supervised.publish("tick", tick=k, t_wake=late, t_done=2 * late)
     with served(supervised) as url:
         samples = scrape(url)
     of = [
@@ -279,7 +261,7 @@ def test_what_was_overwritten_unread_is_a_figure(supervised: Supervised) -> None
     for k in range(3000):
         supervised.tick(k)
     for _ in range(200):
-        supervised.write("chunk", previous_d_counted=-1)
+        supervised.publish("chunk", previous_d_counted=-1)
     with served(supervised) as url:
         seen = Scraped(url, supervised)
     assert seen("rt_records_missed_total", ring="tick") == 3000 - 2048
@@ -293,7 +275,7 @@ def test_a_session_whose_names_vanish_is_still_told(
     supervised.tick(0)
     with served(supervised) as url:
         supervised.session.clean()
-        assert segments(supervised.session.name) == []
+        assert supervised.session.rings() == []
         supervised.tick(1)
         assert Scraped(url, supervised)("rt_wake_error_seconds_count") == 2
     assert capfd.readouterr().err == ""

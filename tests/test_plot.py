@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from making import Simulate
 from matplotlib.figure import Figure
-from shown_session import Shown, shown_session
+from shown_session import Shown
 
 from rt import extras, inspect
 from rt.cli import end_with_sentence
@@ -215,7 +215,7 @@ def test_a_hold_of_another_version_is_drawn_by_its_number(
 @pytest.fixture
 def shown(simulate: Simulate) -> Iterator[Shown]:
     run = a_run(simulate)
-    with shown_session(run.config) as shown:
+    with Shown(run.config) as shown:
         shown.play(run)
         yield shown
 
@@ -247,7 +247,7 @@ def test_the_last_seconds_are_so_long_also_where_ticks_were_skipped(
     run = simulate(config(), busy=lambda k: 1.5)  # two of three are run
     run.tick(90)
     assert run.ticks[-1]["overruns"] > 20
-    with shown_session(run.config) as shown:
+    with Shown(run.config) as shown:
         shown.play(run)
         plot_session(shown.session, tmp_path / "a.png", 2.0)
     wake_ns = np.array(run.ticks)["t_wake"]
@@ -302,7 +302,7 @@ def test_without_matplotlib_it_says_how_to_get_it(
 def test_a_session_without_a_tick_has_nothing_to_draw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with shown_session(config()) as shown:
+    with Shown(config()) as shown:
         code, said, complaint = told(shown, "--plot", str(tmp_path / "a.png"), capsys=capsys)
     assert (code, said) == (2, "")
     assert complaint.count("\n") == 1
@@ -311,7 +311,7 @@ def test_a_session_without_a_tick_has_nothing_to_draw(
 
 
 def test_more_ticks_than_are_kept_are_refused(tmp_path: Path) -> None:
-    with shown_session(config(ticks_per_row=50)) as shown:
+    with Shown(config(ticks_per_row=50)) as shown:
         with pytest.raises(SessionError, match="expected at most 100 s at 1000 Hz"):
             plot_session(shown.session, tmp_path / "a.png", 101)
         with pytest.raises(SessionError, match="got none yet"):
@@ -323,7 +323,7 @@ def at_1khz(simulate: Simulate) -> Iterator[tuple[Shown, Callable[[int], None]]]
     """A session that has run for 2.5 s already, and what lets so many ticks pass."""
     run = simulate(config(ticks_per_row=50))
     run.tick(1)
-    with shown_session(run.config) as shown:
+    with Shown(run.config) as shown:
         shown.play(run)
         period_ns, record = run.config.period_ns, run.ticks[0].copy()
         ticks = shown.writer("tick").buffer()
@@ -377,7 +377,7 @@ def test_what_there_is_is_drawn_when_no_more_comes(
         nonlocal now
         now += seconds
         if ends == "session":
-            shown.end()
+            shown.release_lock()
             assert now <= seconds, "looked again after the end"
 
     monkeypatch.setattr(plot_module, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))

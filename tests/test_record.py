@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launched import ROOT, run_module, unique_session
+from launched import ROOT, run_module, start_module, unique_session, until
 from making import Simulate
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
-from recorded import RecordedSession, record_all, scene, wait_for
+from recorded import RecordedSession, record_all, scene
 from rosbags.highlevel import AnyReader
 
 from rt import clock
@@ -369,8 +369,8 @@ def test_a_slow_disk_costs_records_and_not_memory_and_they_are_counted(
             recorder.step()
         assert recorder.lost["tick"] > 100
         disk_moves.set()
-        wait_for(lambda: recorder.output.tell() > 0)
-        wait_for(lambda: recorder._writer._put == recorder._writer._taken)
+        until("a write", lambda: recorder.output.tell() > 0)
+        until("the rest", lambda: recorder._writer._put == recorder._writer._taken)
         session.publish_ticks([300])
     recording = Recording(recorder.output.path)
     assert recording.lost["tick"] == gaps(recording) > 100
@@ -382,12 +382,10 @@ def test_a_slow_disk_costs_records_and_not_memory_and_they_are_counted(
 
 
 def test_a_session_is_recorded_from_another_shell(session: RecordedSession, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rt.record", "--session", session.session.name]
-    process = subprocess.Popen(
-        [*command, "--to", str(tmp_path / "new")], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    path = wait_for(lambda: next((tmp_path / "new").glob("*.mcap"), None))
-    wait_for(lambda: path.stat().st_size)
+    words = ("--session", session.session.name, "--to", str(tmp_path / "new"))
+    process = start_module("rt.record", *words)
+    path = until("its file", lambda: next((tmp_path / "new").glob("*.mcap"), None))
+    until("its beginning", lambda: path.stat().st_size)
     session.publish_ticks(range(30))
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate()
@@ -413,7 +411,9 @@ def test_a_child_records_into_the_sessions_folder_until_it_is_told_to_end(tmp_pa
         process = subprocess.Popen([sys.executable, "-m", "rt.record.process", *words], cwd=ROOT)
         with session.session.reader("status.record", STATUS) as ring:
             status = ring.buffer()
-            wait_for(lambda: ring.read_latest(status) is not None and text(status["detail"]))
+            until(
+                "a status", lambda: ring.read_latest(status) is not None and text(status["detail"])
+            )
             assert text(status["state"]) == "running"
             path = Path(text(status["detail"]).partition(": ")[0])
             session.publish_ticks(range(30))

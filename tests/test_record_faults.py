@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launched import ROOT, alive, run_module
+from launched import ROOT, alive, run_module, start_module, until
 from mcap.reader import make_reader
-from recorded import RecordedSession, record_all, wait_for
+from recorded import RecordedSession, record_all
 
 from rt import extras
 from rt.config import ImageSize
@@ -41,20 +41,13 @@ def session() -> Iterator[RecordedSession]:
 
 
 def recording_process(session: RecordedSession, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rt.record", "--session", session.session.name]
-    return subprocess.Popen(
-        [*command, "--to", str(folder)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_module("rt.record", "--session", session.session.name, "--to", str(folder))
 
 
 def only_file(folder: Path) -> Path:
     """The recording, once it tells what it is."""
-    path: Path = wait_for(lambda: next(folder.glob("*.mcap"), None))
-    wait_for(lambda: path.stat().st_size > 1000)
+    path: Path = until("its file", lambda: next(folder.glob("*.mcap"), None))
+    until("its beginning", lambda: path.stat().st_size > 1000)
     return path
 
 
@@ -65,7 +58,7 @@ def test_what_was_written_before_a_kill_is_read(session: RecordedSession, tmp_pa
     process = recording_process(session, tmp_path)
     path = only_file(tmp_path)
     session.publish_ticks(range(300))
-    wait_for(lambda: len(Recording(path).ticks) == 300)
+    until("300 ticks", lambda: len(Recording(path).ticks) == 300)
     session.publish_ticks(range(300, 400))
     process.kill()
     process.communicate()
@@ -122,7 +115,7 @@ def test_a_full_disk_ends_the_recording_with_a_sentence_and_what_is_there_is_rea
             text=True,
         )
         ticks = iter(range(10**9))
-        wait_for(lambda: noise(session, next(ticks)) or process.poll() is not None)
+        until("its end", lambda: noise(session, next(ticks)) or process.poll() is not None)
         _, told = process.communicate()
     if process.returncode == 77:
         pytest.skip("no disk may be mounted here")
@@ -228,7 +221,7 @@ def test_a_session_of_the_same_name_is_another_one(tmp_path: Path) -> None:
         first.end()
         with RecordedSession(first.session.name) as second:
             second.publish_ticks([5])
-            wait_for(lambda: recorder.step() and recorder.over)
+            until("its end", lambda: recorder.step() and recorder.over)
     assert len(Recording(recorder.output.path).ticks) == 0
 
 
@@ -236,7 +229,7 @@ def test_while_its_supervisor_lives_a_recording_goes_on(
     session: RecordedSession, tmp_path: Path
 ) -> None:
     with Recorder(session.session, tmp_path) as recorder:
-        wait_for(recorder.step)
+        until("a second", recorder.step)
         assert not recorder.over
 
 
@@ -255,17 +248,19 @@ def test_when_the_supervisor_dies_it_goes_on_until_control_has_let_go(tmp_path: 
         )
         with session.session.reader("status.record", STATUS) as ring:
             status = ring.buffer()
-            wait_for(lambda: ring.read_latest(status) is not None and text(status["detail"]))
+            until(
+                "a status", lambda: ring.read_latest(status) is not None and text(status["detail"])
+            )
         pid, path = int(status["pid"]), only_file(tmp_path)
         with Lock(session.session.name, "control"):
             session.release_lock()
             parent.kill()
             parent.communicate()
             session.publish_ticks(range(30))
-            wait_for(lambda: len(Recording(path).ticks) == 30)
+            until("30 ticks", lambda: len(Recording(path).ticks) == 30)
             assert alive(pid)
             session.publish_ticks([30])
-        wait_for(lambda: not alive(pid))
+        until("its end", lambda: not alive(pid))
     recording = Recording(path)
     assert recording.problem == ""
     assert recording.ticks["tick"].tolist() == list(range(31))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from launched import ROOT, until
-from shown_session import Shown, shown_session
+from shown_session import Shown
 
 from rt import inspect
 from rt.testing import SimulatedRun, config
@@ -32,7 +32,7 @@ UNSAID = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUM
 @pytest.fixture
 def shown() -> Iterator[Shown]:
     """A session that has run for a while and lives by its lock alone."""
-    with SimulatedRun(config(action_chunk_size=16)) as run, shown_session(run.config) as shown:
+    with SimulatedRun(config(action_chunk_size=16)) as run, Shown(run.config) as shown:
         run.tick(40)
         shown.play(run)
         yield shown
@@ -111,7 +111,7 @@ def test_a_session_that_ends_is_told_in_one_sentence(shown: Shown, terminal: boo
     with watching(shown, terminal=terminal) as seen:
         seen.until("tick 39", 3)
         shown.tell("control", b"failed", b"RobotError: \x1b[31mgone")
-        shown.end()
+        shown.release_lock()
         assert seen.end() == (0, "")
         _, _, after = seen.text.rpartition(LEAVES_SCREEN if terminal else "\n\n")
         assert sentence(after) == (
@@ -124,7 +124,7 @@ def test_a_session_that_ends_is_told_in_one_sentence(shown: Shown, terminal: boo
 def test_the_end_is_noticed_however_seldom_it_is_shown(shown: Shown) -> None:
     with watching(shown, "--interval=3000", terminal=False) as seen:
         seen.until("tick 39")
-        shown.end()
+        shown.release_lock()
         assert seen.end() == (0, "")
 
 
@@ -176,7 +176,7 @@ def test_a_terminal_that_speaks_ascii_is_spoken_to_in_ascii(shown: Shown, termin
     shown.tell("inference", detail="关节 3: 90°".encode())
     with watching(shown, terminal=terminal, PYTHONIOENCODING="ascii") as seen:
         seen.until("?? 3: 90?", 2)
-        shown.end()
+        shown.release_lock()
         assert seen.end() == (0, "")
         assert seen.text.isascii()
 
@@ -194,7 +194,7 @@ def test_json_is_still_one_object_a_look(shown: Shown) -> None:
     with watching(shown, "--json", terminal=False) as seen:
         seen.until('"tick": 39', 2)
         assert seen.text.startswith('{"session": ')
-        shown.end()
+        shown.release_lock()
         assert seen.end() == (0, "")
 
 

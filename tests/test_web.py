@@ -178,7 +178,7 @@ def test_a_fast_loop_is_thinned_out_evenly() -> None:
 def test_how_it_is_now_is_told_again_and_again(shown: Shown, served: Served) -> None:
     with served.connect() as client:
         shown.again(hold=Hold.ROBOT_FAULT, why=b"<b>too hot</b>", row=np.nan)
-        shown.write("chunk", weights=np.float32(np.nan))
+        shown.publish("chunk", weights=np.float32(np.nan))
         hot = told(client, "look", lambda look: look["tick_stats"]["hold"] == "ROBOT_FAULT")
         assert hot["tick_stats"]["why"] == "<b>too hot</b>"
         assert "<b>too hot</b>" in hot["events"][-1]["words"]
@@ -217,7 +217,7 @@ def test_the_end_is_told_and_is_the_last_word(shown: Shown, served: Served) -> N
     shown.tell("sim", b"failed", b"no scene")
     with served.connect() as client:
         shown.again()
-        shown.end()
+        shown.release_lock()
         sentence = told(client, "ended")
         with pytest.raises(ConnectionClosed):
             client.recv(timeout=PATIENCE_S)
@@ -387,7 +387,7 @@ def test_more_than_a_few_are_refused(served: Served, monkeypatch: pytest.MonkeyP
 
 def test_its_session_ends_and_so_does_the_program(shown: Shown) -> None:
     with viewing(shown.session.name) as view:
-        shown.end()
+        shown.release_lock()
         code, said, complaints = view.end()
     assert (code, complaints) == (0, "")
     assert said == f"session {shown.session.name!r} has ended at tick 119\n"

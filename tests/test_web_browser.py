@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser, find_browser
-from shown_session import Shown, shown_session
+from shown_session import Shown
 from web_view import TOKEN, a_session, show_frames, viewing
 
 from rt import clock
@@ -166,7 +166,7 @@ def test_the_sessions_end_is_told(browser: Browser, shown: Shown) -> None:
     with viewing(shown.session.name) as view:
         browser.open(view.url)
         browser.until(EVERYTHING)
-        shown.end()
+        shown.release_lock()
         assert view.end()[0] == 0
         sentence = f"session '{shown.session.name}' has ended at tick 119"
         browser.until(f'{DOING} === "{sentence}"')
@@ -235,7 +235,7 @@ def test_nothing_comes_from_elsewhere(browser: Browser, shown: Shown) -> None:
 
 def test_a_session_that_has_done_nothing_yet_is_shown(browser: Browser) -> None:
     settings = config(camera_names=("head",), dry_run=True)
-    with shown_session(settings) as shown, viewing(shown.session.name) as view:
+    with Shown(settings) as shown, viewing(shown.session.name) as view:
         browser.open(view.url)
         browser.until(f"{DOING} === 'waits for the first tick'")
         assert "none in use" in browser.text("chunk_name")
@@ -253,7 +253,7 @@ def test_each_panel_says_what_was_told(browser: Browser, shown: Shown) -> None:
     with viewing(shown.session.name) as view:
         shown.again(row=8.0)
         shown.tell("control", detail=b"[" + grants + b"]")
-        shown.write("frame.head", t_capture=clock.now_ns() - 120_000_000_000)
+        shown.publish("frame.head", t_capture=clock.now_ns() - 120_000_000_000)
         with closing(Feed(shown.session)) as feed:
             feed.follow()
             told = json.loads(feed.look())["look"]

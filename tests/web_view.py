@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from launched import ROOT
-from shown_session import Shown, shown_session
+from launched import start_module
+from shown_session import Shown
 
 from rt import clock
 from rt.config import ImageSize
@@ -26,17 +23,8 @@ class View:
     """The program, once it says where it can be seen."""
 
     def __init__(self, session: str, *flags: str) -> None:
-        command = ["-m", "rt.inspect", "--session", session, "--web", "--port=0", *flags]
-        # A shell that runs tests in the background has them ignore it, and so their children.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        signal.signal(signal.SIGINT, before)
+        words = ("--session", session, "--web", "--port=0", *flags)
+        self.process = start_module("rt.inspect", *words)
         assert self.process.stdout is not None
         said = self.process.stdout.readline()
         found = re.search(r"is shown at (http://\S+)", said)
@@ -68,7 +56,7 @@ def show_frames(shown: Shown, brightness: int = 60) -> None:
         image[0] = 255 * x // size.width
         image[1] = 255 * y // size.height
         image[2] = brightness + 40 * number
-        shown.write(f"frame.{camera}", t_capture=clock.now_ns(), image=image)
+        shown.publish(f"frame.{camera}", t_capture=clock.now_ns(), image=image)
 
 
 @contextmanager
@@ -86,7 +74,7 @@ def a_session(ticks: int = 120, **options: Any) -> Iterator[Shown]:
     settings = config(options.pop("joint_groups", TWO_ARMS), **made | options)
     with (
         SimulatedRun(settings, delay=lambda n: 6.5 if n == 5 else 2.5) as run,
-        shown_session(settings) as shown,
+        Shown(settings) as shown,
     ):
         run.tick(ticks // 2)
         run.robot.reading = "none"
