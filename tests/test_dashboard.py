@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from making import Simulate
+from making import Simulate, late_once, with_silence
 from rich.console import Console
 from shown_session import CHILDREN, Shown
 
@@ -64,13 +64,7 @@ def drawn(seen: Look, *, encoding: str = "utf-8", height: int | None = None, **o
 def a_run(simulate: Simulate, ticks: int = 60, **options: Any) -> SimulatedRun:
     """With a late chunk, and a robot that was silent for a while."""
     made = config(action_chunk_size=H, min_num_actions_executed=5, **options)
-    run = simulate(made, delay=lambda n: 6.5 if n == 5 else 2.5)
-    run.tick(30)
-    run.robot.reading = "none"
-    run.tick(3)
-    run.robot.reading = "fresh"
-    run.tick(ticks - 33)
-    return run
+    return with_silence(simulate(made, delay=late_once), ticks, at=30)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])

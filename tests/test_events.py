@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from making import MakeRing, Simulate
+from making import MakeRing, Simulate, late_once
 
 from rt.events import Event, Events
 from rt.records import STATUS, Hold, Order, chunk_dtype, tick_dtype
@@ -69,7 +69,7 @@ def test_every_hold_is_told_once_with_its_first_tick(
 
 
 def test_a_late_chunk_is_told_when_it_is_first_used(simulate: Simulate, inference: Ring) -> None:
-    run = simulate(config(min_num_actions_executed=4), delay=lambda n: 6.5 if n == 5 else 2.5)
+    run = simulate(config(min_num_actions_executed=4), delay=late_once)
     new, events = follow(run, inference), []
     for _ in range(12):
         run.tick(5)

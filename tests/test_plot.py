@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from making import Simulate
+from making import Simulate, late_once, with_silence
 from matplotlib.figure import Figure
 from shown_session import Shown
 
@@ -54,15 +54,8 @@ def a_run(simulate: Simulate, ticks: int = 90, **options: Any) -> SimulatedRun:
     """Its loop wakes late now and then, a chunk is late, and the robot is silent for 3 ticks."""
     late_ns = np.random.default_rng(0).integers(20_000, 300_000, ticks).tolist()
     made = config(**{"action_chunk_size": 16, "min_num_actions_executed": 5} | options)
-    run = simulate(
-        made, delay=lambda n: 6.5 if n == 5 else 2.5, clock=FakeClock(lateness_ns=late_ns)
-    )
-    run.tick(30)
-    run.robot.reading = "none"
-    run.tick(3)
-    run.robot.reading = "fresh"
-    run.tick(ticks - 33)
-    return run
+    run = simulate(made, delay=late_once, clock=FakeClock(lateness_ns=late_ns))
+    return with_silence(run, ticks, at=30)
 
 
 def records(run: SimulatedRun) -> tuple[Any, dict[int, Any]]:

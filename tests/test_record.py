@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from launched import ROOT, run_module, start_module, unique_session, until
-from making import Simulate
+from making import Simulate, late_once, with_silence
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from recorded import RecordedSession, record_all, scene
@@ -56,13 +56,8 @@ def session() -> Iterator[RecordedSession]:
 @pytest.fixture
 def run(simulate: Simulate) -> SimulatedRun:
     """200 ticks with holds, and the chunks that they executed."""
-    run = simulate(config(joint_groups=TWO_ARMS), delay=lambda n: 6.5 if n == 5 else 2.5)
-    run.tick(100)
-    run.robot.reading = "none"
-    run.tick(5)
-    run.robot.reading = "fresh"
-    run.tick(95)
-    return run
+    run = simulate(config(joint_groups=TWO_ARMS), delay=late_once)
+    return with_silence(run, 200, at=100, silent=5)
 
 
 def publish_run(session: RecordedSession, run: SimulatedRun) -> None:

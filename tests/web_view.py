@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from launched import start_module
+from making import late_once, with_silence
 from shown_session import Shown
 
 from rt import clock
@@ -72,15 +73,7 @@ def a_session(ticks: int = 120, **options: Any) -> Iterator[Shown]:
         "max_age_ms": 60_000,
     }
     settings = config(options.pop("joint_groups", TWO_ARMS), **made | options)
-    with (
-        SimulatedRun(settings, delay=lambda n: 6.5 if n == 5 else 2.5) as run,
-        Shown(settings) as shown,
-    ):
-        run.tick(ticks // 2)
-        run.robot.reading = "none"
-        run.tick(3)
-        run.robot.reading = "fresh"
-        run.tick(ticks - ticks // 2 - 3)
-        shown.play(run)
+    with SimulatedRun(settings, delay=late_once) as run, Shown(settings) as shown:
+        shown.play(with_silence(run, ticks, at=ticks // 2))
         show_frames(shown)
         yield shown
