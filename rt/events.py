@@ -28,7 +28,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
     t_ns: int  # CLOCK_MONOTONIC
     tick: int  # in which it was seen; -1: before the first
-    event: str  # what kind
+    kind: str = msgspec.field(name="event")  # as JSON, a line of the log tells an event
     words: str
     reason: str = ""  # a hold's, by its name in rt.records; of a refused chunk what was wrong
 

@@ -39,7 +39,7 @@ def follow(run: SimulatedRun, inference: Ring) -> New:
 
 
 def kinds(events: list[Event]) -> list[tuple[int, str]]:
-    return [(event.tick, event.event) for event in events]
+    return [(event.tick, event.kind) for event in events]
 
 
 @pytest.mark.parametrize("look_every", [1, 3, 7])
@@ -60,12 +60,12 @@ def test_every_hold_is_told_once_with_its_first_tick(
     held = [int(tick["hold"]) for tick in run.ticks]
     begins = [k for k in range(60) if held[k] and held[k] != (held[k - 1] if k else 0)]
     ends = [k for k in range(1, 60) if not held[k] and held[k - 1]]
-    assert [e.tick for e in events if e.event == "hold"] == begins
-    assert [e.tick for e in events if e.event == "resumed"] == ends
+    assert [e.tick for e in events if e.kind == "hold"] == begins
+    assert [e.tick for e in events if e.kind == "resumed"] == ends
     assert Hold.NO_STATE.name in {e.reason for e in events}
-    assert all(e.reason == Hold(held[e.tick]).name for e in events if e.event == "hold")
+    assert all(e.reason == Hold(held[e.tick]).name for e in events if e.kind == "hold")
     length = {k: k - max(b for b in begins if b < k) for k in ends}
-    assert all(f"after {length[e.tick]} tick" in str(e) for e in events if e.event == "resumed")
+    assert all(f"after {length[e.tick]} tick" in str(e) for e in events if e.kind == "resumed")
 
 
 def test_a_late_chunk_is_told_when_it_is_first_used(simulate: Simulate, inference: Ring) -> None:
@@ -80,7 +80,7 @@ def test_a_late_chunk_is_told_when_it_is_first_used(simulate: Simulate, inferenc
         if after["previous_d_counted"] > chunk["d_planned"]
     ]
     assert (4, 7, 3) in counted
-    late = [event for event in events if event.event == "late_chunk"]
+    late = [event for event in events if event.kind == "late_chunk"]
     assert [event.words for event in late] == [
         f"chunk {index} came late: after {rows} rows, planned were {planned}"
         for index, rows, planned in counted
@@ -96,7 +96,7 @@ def test_chunks_that_came_after_their_last_row_are_told(
     run = simulate(config(min_num_actions_executed=4, action_chunk_size=8), delay=lambda n: 9.5)
     new = follow(run, inference)
     run.tick(60)
-    told = [event for event in new() if event.event == "expired_chunk"]
+    told = [event for event in new() if event.kind == "expired_chunk"]
     assert len(told) == run.ticks[-1]["expired_chunks"] > 0
 
 
@@ -110,7 +110,7 @@ def test_a_refused_chunk_is_told_with_what_was_wrong(simulate: Simulate, inferen
         status["dropped"], status["detail"] = dropped, detail.encode()
         inference.write(status)
         run.tick()
-        told += [e for e in new() if e.event == "refused_chunk"]
+        told += [e for e in new() if e.kind == "refused_chunk"]
     assert [(e.tick, e.reason, e.words) for e in told] == [
         (11, "wrong", "inference refused 1 chunk: wrong"),
         (13, "bad", "inference refused 1 chunk: bad"),
@@ -133,7 +133,7 @@ def test_a_new_inference_process_counts_from_nought(
     new()
     status["pid"], status["dropped"] = 8, 1
     inference.write(status)
-    assert [e.event for e in new()] == ["refused_chunk"]
+    assert [e.kind for e in new()] == ["refused_chunk"]
 
 
 def test_the_end_of_an_episode_is_told_with_its_success(
@@ -146,7 +146,7 @@ def test_the_end_of_an_episode_is_told_with_its_success(
     run.tick(20)
     run.order(Order.NEXT_EPISODE)
     run.tick(20)
-    words = [event.words for event in new() if event.event == "episode"]
+    words = [event.words for event in new() if event.kind == "episode"]
     assert words == [
         "episode 1 ended with success (1 of 1)",
         "episode 2 ended without success (1 of 2)",
@@ -175,7 +175,7 @@ class Told:
         for record, fields in zip(records, ticks, strict=True):
             for name, value in fields.items():
                 record[name] = value
-        return [(e.tick, e.event, e.words) for e in self.events.of(records, missed)]
+        return [(e.tick, e.kind, e.words) for e in self.events.of(records, missed)]
 
     def publish(self, count: int) -> None:
         chunk = self.chunks.buffer()

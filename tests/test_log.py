@@ -61,7 +61,7 @@ def test_each_event_appears_once_with_its_tick_and_reason(
     for events in looks:
         log.tell_all(events)
     expected = [restart, *(event for events in looks for event in events)]
-    kinds = {event.event for event in expected}
+    kinds = {event.kind for event in expected}
     assert kinds >= {"hold", "resumed", "late_chunk", "expired_chunk", "refused_chunk", "restart"}
     printed = capsys.readouterr().out
     if make is HumanLog:

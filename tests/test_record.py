@@ -120,7 +120,7 @@ def test_what_happened_is_told_in_it(
         session.session.reader("status.inference") as inference,
     ):
         expected = Events(chunks, inference, 1).of(np.array(run.ticks))
-    assert {"hold", "resumed"} <= {event.event for event in expected}
+    assert {"hold", "resumed"} <= {event.kind for event in expected}
     assert Recording(path).events == expected
     with path.open("rb") as file:
         events = make_reader(file).iter_messages(["/rt/event"], log_time_order=False)

@@ -135,9 +135,9 @@ def folded(events: Sequence[Event]) -> Iterator[Event]:
     """
     alike: dict[tuple[str, str], list[Event]] = {}
     for event in events:
-        alike.setdefault((event.event, event.reason), []).append(event)
+        alike.setdefault((event.kind, event.reason), []).append(event)
     for event in events:
-        many = alike[event.event, event.reason]
+        many = alike[event.kind, event.reason]
         if len(many) <= FLOOD:
             yield event
         elif event is many[-1]:

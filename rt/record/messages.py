@@ -109,8 +109,8 @@ def encode_event(t_ns: int, event: Event) -> bytes:
     """A Log, as which ROS's tools and Foxglove show it: `name` is the kind of event, `function` its
     reason, `line` its tick. t_ns: of the wall clock."""
     writer = _stamped(t_ns)
-    writer.data.append(_INFO if event.event in _GOOD_NEWS else _WARN)
-    for text in (event.event, event.words, "", event.reason):
+    writer.data.append(_INFO if event.kind in _GOOD_NEWS else _WARN)
+    for text in (event.kind, event.words, "", event.reason):
         writer.text(text)
     writer.number("I", event.tick % _LINES)
     return bytes(writer.data)

@@ -31,7 +31,7 @@ def summary(recording: Recording) -> str:
         *_of_ticks(ticks),
         *_of_chunks(recording),
         *_of_cameras(recording),
-        ("events", told(dict(Counter(e.event for e in recording.events).most_common()))),
+        ("events", told(dict(Counter(e.kind for e in recording.events).most_common()))),
         ("lost records", told(lost) if recording.lost else "not told"),
         ("ended", _end(recording)),
     ]
