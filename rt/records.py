@@ -127,6 +127,9 @@ def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
     )
 
 
+PARTS = ("observe", "encode", "denoise", "publish")  # of an inference, each timed in its chunk
+
+
 def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
     """One chunk. `actions` (H, A) float32 in absolute robot units; row i is meant for tick
     first_tick + i * ticks_per_row."""
@@ -171,6 +174,8 @@ STATUS = np.dtype(
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )
+
+OVER = ("ended", "failed")  # states of a process that has said its last word
 
 SESSION = np.dtype([("json", "S65536")])
 

@@ -18,7 +18,7 @@ from rt.cameras.figures import camera_figures
 from rt.config import Config
 from rt.control.realtime import Grant
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import STATUS, Hold, Phase, counted_delay, named, text
+from rt.records import PARTS, STATUS, Hold, Phase, counted_delay, named, text
 from rt.session import Session, holder, ring_table
 from rt.shm import Ring
 from rt.statistics import TickStatistics
@@ -196,10 +196,7 @@ class Snapshots:
                 d_counted = counted if counted >= 0 else None
             else:
                 d_counted = self._d_counted(record, chunk, index) if record is not None else None
-            split = {
-                f"{part}_ms": round(int(chunk[f"{part}_ns"]) / 1e6, 2)
-                for part in ("observe", "encode", "denoise", "publish")
-            }
+            split = {f"{part}_ms": round(int(chunk[f"{part}_ns"]) / 1e6, 2) for part in PARTS}
             total = int(chunk["t_publish"]) - int(chunk["t_start"])
             last.append(
                 {

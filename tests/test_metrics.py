@@ -237,21 +237,21 @@ def test_no_tick_is_lost_between_two_scrapes(
 ) -> None:
     from rt.metrics.figures import Figures
 
-    looks, look = threading.Semaphore(0), Figures.look
+    updates, update = threading.Semaphore(0), Figures.update
 
     def counted(figures: Figures) -> None:
-        look(figures)
-        looks.release()
+        update(figures)
+        updates.release()
 
-    monkeypatch.setattr(Figures, "look", counted)
+    monkeypatch.setattr(Figures, "update", counted)
     with served(supervised) as url:
         for burst in range(4):
             for k in range(1500):  # the ring holds 2112
                 supervised.tick(1500 * burst + k)
-            while looks.acquire(blocking=False):
+            while updates.acquire(blocking=False):
                 pass
-            assert looks.acquire(timeout=60)
-            assert looks.acquire(timeout=60), "one that began after the burst"
+            assert updates.acquire(timeout=60)
+            assert updates.acquire(timeout=60), "one that began after the burst"
         seen = Scraped(url, supervised)
     assert seen("rt_wake_error_seconds_count") == 6000
     assert seen("rt_records_missed_total", ring="tick") == 0
@@ -344,7 +344,7 @@ def test_once_closed_nothing_is_told(supervised: Supervised) -> None:
     figures = Figures(supervised.session, supervised.config, dict)
     assert figures.collect()
     figures.close()
-    figures.look()
+    figures.update()
     assert figures.collect() == []
 
 

@@ -20,7 +20,7 @@ from rt.dashboard.lines import (
 )
 from rt.dashboard.look import Look
 from rt.dashboard.sparkline import sparkline
-from rt.records import Hold, named
+from rt.records import OVER, Hold, named
 
 GOOD, BAD, WORTH_A_LOOK = "green", "bold red", "bold yellow"
 STALLED_S = 1.0
@@ -76,7 +76,7 @@ def _is_well(process: dict[str, Any]) -> bool:
 def _state(process: dict[str, Any]) -> str:
     """What it says of itself; but a process that was killed says nothing more."""
     said: str = process["state"]
-    return "gone" if process["scheduler"] == "gone" and said not in ("ended", "failed") else said
+    return "gone" if process["scheduler"] == "gone" and said not in OVER else said
 
 
 def _process(process: dict[str, Any]) -> Text:

@@ -2,9 +2,9 @@
 
 Guarantees:
   - Reads the rings through attachments of its own and registers nothing: no writer can notice it.
-  - `look` and `collect` may be called from any thread, also after `close`: then nothing is told.
+  - `update` and `collect` may be called from any thread, also after `close`: then nothing is told.
 Assumptions:
-  - `look` is called often enough that no ring comes round; what was missed is a counter.
+  - `update` is called often enough that no ring comes round; what was missed is a counter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from rt import clock
 from rt.config import Config
 from rt.metrics.families import ONE, Families, Labels
-from rt.records import Hold, camera_child, text
+from rt.records import OVER, PARTS, Hold, camera_child, text
 from rt.session import Session
 from rt.statistics import Distribution, TickStatistics
 from rt.tail import Tail
@@ -30,8 +30,6 @@ from rt.tail import Tail
 TICK_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
 INFERENCE_S = (1e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 DELAY_ROWS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-PARTS = ("observe", "encode", "denoise", "publish")  # of an inference
-OVER = ("ended", "failed")  # a process that said so has not vanished
 
 # Control counts these itself, so they are right whatever was missed here. By field of its record.
 COUNTERS = {
@@ -74,18 +72,18 @@ class Figures(Collector):
         self._planned: Counter[int] = Counter()  # chunks by their delay d, rows
         self._counted: Counter[int] = Counter()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Take in what is new."""
         with self._lock:
             if not self._closed:
-                self._update()
+                self._take()
 
     def collect(self) -> list[Metric]:
         """All families; none once closed."""
         with self._lock:
             if self._closed:
                 return []
-            self._update()
+            self._take()
             return list(self._families())
 
     def close(self) -> None:
@@ -95,7 +93,7 @@ class Figures(Collector):
             for ring in self._rings.values():
                 ring.close()
 
-    def _update(self) -> None:
+    def _take(self) -> None:
         ticks = self._statistics.update()
         self._held += np.bincount(ticks["hold"], minlength=len(Hold))[: len(Hold)]
         chunks = self._chunks.new()

@@ -110,7 +110,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def service_actions(self) -> None:
         """Called by `serve_forever`, every LOOK_S or more often."""
-        self.figures.look()
+        self.figures.update()
         for request, since in self._since.copy().items():
             if time.monotonic() - since > CLIENT_S:
                 with suppress(OSError):  # it has gone by itself
