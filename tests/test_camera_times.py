@@ -16,9 +16,9 @@ from launched import until
 
 from rt import clock
 from rt.cameras.pictures import save_frames
+from rt.dashboard.text import render
 from rt.errors import SessionError
 from rt.infer.observation import Observer
-from rt.inspect import render
 from rt.shm import Ring
 from rt.snapshot import Snapshots
 

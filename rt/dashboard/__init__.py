@@ -1,1 +1,1 @@
-"""A running session for the eye: in a terminal, or drawn into a file."""
+"""A running session for the eye: as text, live in a terminal, or drawn into a file."""
