@@ -79,16 +79,16 @@ class Recording:
     def __init__(self, path: Path) -> None:
         """Read it. Raises ConfigError if it is no recording, or one of another layout."""
         self.path = path
-        self.problem = ""  # a sentence, if the file ends in the middle
         problems: list[str] = []
         records = whole_records(path, problems)
         self.meta = self._read_meta(records, problems)  # rt.record.origin says of what
+        self._check_layout()
         self.offset_ns = int(self.meta["offset_ns"])
         """From CLOCK_MONOTONIC, which the records tell, to the wall clock, which MCAP tells."""
         self.config = self._read_config(records)
         self._topics: dict[int, str] = {}
         found = self._read(records)
-        self.problem = "".join(problems)
+        self.problem = "".join(problems)  # a sentence, if the file ends in the middle
         try:
             self._decode(found)
         except (ValueError, KeyError, TypeError, struct.error, msgspec.DecodeError):
@@ -130,13 +130,14 @@ class Recording:
             cut = "one that ends before it says what it is, or another program's"
             got = cut if problems else "another MCAP file"
             raise ConfigError(f"{self.path}: expected a recording of rt, got {got}")
-        self.meta = record.metadata
+        return record.metadata
+
+    def _check_layout(self) -> None:
         layout = self.meta.get("layout")
         if layout != LAYOUT:
             raise self._other_version(f"its layout is {layout}, expected {LAYOUT}")
         if not re.fullmatch(r"[0-9]{1,19}", self.meta.get("offset_ns", "")):
             raise self._other_version("its clock is not told")
-        return self.meta
 
     def _read_config(self, records: Iterator[McapRecord]) -> Config:
         record = next(records, None)
