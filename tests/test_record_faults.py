@@ -171,7 +171,8 @@ def test_without_room_for_more_all_that_was_written_is_read(
 ) -> None:
     monkeypatch.setattr(writer, "CHUNK_BYTES", 10_000)
     monkeypatch.setattr(os, "pwrite", nearly_full(room))
-    recorder = Recorder(session.session, tmp_path, keep_free=0)
+    monkeypatch.setattr(writer, "FREE_BYTES", 0)
+    recorder = Recorder(session.session, tmp_path)
 
     def record() -> None:
         with recorder:

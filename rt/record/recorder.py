@@ -21,7 +21,7 @@ from rt.errors import NoSessionError, SegmentMissingError
 from rt.events import Events
 from rt.record.messages import RECORDER
 from rt.record.origin import origin
-from rt.record.output import FREE_BYTES, new_output
+from rt.record.output import new_output
 from rt.record.sources import Chunks, Frames, Source, Ticks
 from rt.record.writer import Channel, Message, Writer
 from rt.records import STATUS
@@ -35,10 +35,9 @@ TELL_S = 1.0
 class Recorder:
     """One recording of one session. Use as a context manager."""
 
-    def __init__(self, session: Session, folder: Path, *, keep_free: int = FREE_BYTES) -> None:
+    def __init__(self, session: Session, folder: Path) -> None:
         """Begins with what the rings still hold: so it misses nothing of a launch, and who starts
-        it because of what just happened has that too. keep_free: bytes of the disk that are left to
-        others.
+        it because of what just happened has that too.
 
         Raises NoSessionError; ConfigError if the folder cannot be written to.
         """
@@ -59,12 +58,7 @@ class Recorder:
         self._told, self._tell_at = 0, 0.0
         channels = {t: c for source in sources for t, c in source.channels.items()}
         self.output = new_output(folder, session.name)
-        self._writer = Writer(
-            self.output,
-            channels | {RECORDER: Channel()},
-            about,
-            keep_free=keep_free,
-        )
+        self._writer = Writer(self.output, channels | {RECORDER: Channel()}, about)
 
     def _follow(self, source: Source) -> Tail:
         """From half a ring back: the other half may be overwritten while that is read. What lies

@@ -53,17 +53,14 @@ class Writer:
         output: Output,
         channels: Mapping[str, Channel],
         metadata: Mapping[str, Mapping[str, str]],
-        *,
-        keep_free: int = FREE_BYTES,
     ) -> None:
-        """Channels by topic. keep_free: bytes of its disk that it leaves."""
+        """Channels by topic."""
         self.error: Exception | None = None
         """Why nothing more is written: SessionError, in a sentence, if the disk is the reason."""
         self.messages = 0  # written
         self._output = output
         self._channels = channels
         self._metadata = metadata
-        self._keep_free = keep_free
         self._ids: dict[str, int] = {}
         # Checksums of all, not of the chunks alone: the metadata lie outside of them.
         self._mcap = Mcap(cast(IO[Any], output), chunk_size=CHUNK_BYTES, enable_data_crcs=True)
@@ -136,10 +133,10 @@ class Writer:
                 self._mcap.flush()
                 flush_at = time.monotonic() + FLUSH_S
                 free = free_bytes(self._output.path.parent)
-                if free < self._keep_free:
+                if free < FREE_BYTES:
                     self.error = self._stopped(
-                        f"{free / 1e6:.0f} MB are free on its disk, and {self._keep_free / 1e6:.0f}"
-                        " MB are left to others: what was recorded until then is whole"
+                        f"{free / 1e6:.0f} MB are free on its disk, and {FREE_BYTES / 1e6:.0f} MB "
+                        "are left to others: what was recorded until then is whole"
                     )
                     return
 
