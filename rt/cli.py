@@ -30,6 +30,12 @@ def bar(share: float) -> str:
     return f"[{'#' * filled}{'.' * (BAR - filled)}]"
 
 
+def printable(text: str, *, ascii_only: bool = False) -> str:
+    """The same, as long, with `?` for what a terminal would obey or cannot show: names and reasons
+    come from files, drivers and other programs."""
+    return "".join(c if c.isprintable() and (c.isascii() or not ascii_only) else "?" for c in text)
+
+
 def end_with_sentence(main: Callable[[], int]) -> int:
     """Run `main`; a mistake ends with its sentence on stderr and its exit code."""
     try:

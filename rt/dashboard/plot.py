@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.cli import is_live
+from rt.cli import is_live, printable
 from rt.config import Config
-from rt.dashboard.printable import printable
 from rt.delays import Delay, delays, seconds_before_last, swaps
 from rt.errors import SessionError
 from rt.extras import need

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rt.dashboard.printable import printable
+from rt.cli import printable
 
 
 def render(s: dict[str, Any]) -> str:

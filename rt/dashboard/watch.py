@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions
 from rich.live import Live
 from rich.text import Text
 
+from rt.cli import printable
 from rt.dashboard import panels
 from rt.dashboard.look import Look, Watched
-from rt.dashboard.printable import printable
 from rt.session import Session
 
 FEWEST_EVENTS = 3  # lines kept for them

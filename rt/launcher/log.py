@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from rt import clock
-from rt.dashboard.printable import printable
+from rt.cli import printable
 from rt.errors import RtError
 from rt.events import Event
 

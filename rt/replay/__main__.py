@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rt.cli import end_with_sentence, underscored
+from rt.cli import end_with_sentence, printable, underscored
 from rt.config.schema import Algorithm
 from rt.config.words import nearest
-from rt.dashboard.printable import printable
 from rt.errors import ConfigError
 from rt.extras import need
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.dashboard.printable import printable
+from rt.cli import printable
 from rt.delays import delays
 from rt.record.reading import Recording
 from rt.records import Hold, Phase, named, text

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rt import cores
-from rt.dashboard.printable import printable
+from rt.cli import printable
 from rt.errors import ConfigError
 from rt.extras import need
 from rt.session import Session
