@@ -47,6 +47,7 @@ class Events:
         self._chunks = Tail(chunks)
         self._statuses = Tail(inference)
         self._planned: dict[int, int] = {}  # by chunk that starts where its observation was: d
+        self._counted: dict[int, tuple[int, int]] = {}  # by chunk, by inference: in which tick, d
         self._last: Any = None  # the newest tick that differed from the one before
         self._tick, self._t_ns = -1, 0  # the newest
         self._held_since = 0  # the tick
@@ -67,12 +68,15 @@ class Events:
         for tick in ticks[self._changes(ticks)]:
             events += self._of_tick(tick)
             self._last = tick.copy()
-        return events + list(self._of_inference())
+        return [*events, *self._of_unused(), *self._of_inference()]
 
     def _take_chunks(self) -> None:
         for index, chunk in self._chunks.by_index().items():
             if not chunk["cold"]:
                 self._planned[index] = int(chunk["d_planned"])
+            if chunk["previous_d_counted"] >= 0:
+                counted = int(chunk["obs_tick"]), int(chunk["previous_d_counted"])
+                self._counted[index - 1] = counted
 
     def _of_missed(self, ring: str, missed: int) -> Iterator[Event]:
         """Records that nobody can tell of any more; not those from before our first look."""
@@ -110,12 +114,23 @@ class Events:
         chunk, used = int(tick["chunk"]), int(tick["chunk_first_used_tick"])
         if used < 0 or chunk not in self._planned:
             return
-        planned = self._planned[chunk]
-        self._planned = {index: d for index, d in self._planned.items() if index > chunk}
+        planned = self._planned.pop(chunk)
         counted = counted_delay(tick["chunk_first_tick"], used, self._ticks_per_row)
         if counted > planned:
             words = f"chunk {chunk} came late: after {counted} rows, planned were {planned}"
             yield Event(t_ns, used, "late_chunk", words)
+
+    def _of_unused(self) -> Iterator[Event]:
+        """Late chunks that were never used, since nothing was to be executed when they came."""
+        for chunk, (counted_in, counted) in list(self._counted.items()):
+            if self._tick < counted_in:
+                continue  # the tick that used it may be still to come
+            del self._counted[chunk]
+            planned = self._planned.get(chunk, counted)
+            self._planned = {index: d for index, d in self._planned.items() if index > chunk}
+            if counted > planned:
+                words = f"chunk {chunk} came after {counted} rows, planned were {planned}: unused"
+                yield Event(self._t_ns, self._tick, "late_chunk", words)
 
     def _of_hold(self, tick: Any, t_ns: int, k: int) -> Iterator[Event]:
         """Its beginning, another reason, other words than figures for the same one, its end."""

@@ -177,8 +177,11 @@ class Told:
                 record[name] = value
         return [(e.tick, e.kind, e.words) for e in self.events.of(records, missed)]
 
-    def publish(self, count: int) -> None:
+    def publish(self, count: int, **fields: int) -> None:
         chunk = self.chunks.buffer()
+        chunk["previous_d_counted"] = -1
+        for name, value in fields.items():
+            chunk[name] = value
         for _ in range(count):
             self.chunks.write(chunk)
 
@@ -239,3 +242,25 @@ def test_a_chunk_whose_first_use_was_overwritten_is_late_in_the_tick_of_that_use
     in_use = {"chunk": 0, "chunk_first_tick": 2, "chunk_first_used_tick": 5}
     seen = told.of({"tick": 9, **in_use}, {"tick": 10, **in_use}, missed=7)
     assert seen[1:] == [(5, "late_chunk", "chunk 0 came late: after 3 rows, planned were 0")]
+
+
+def test_a_late_chunk_that_was_never_used_is_told_once(told: Told) -> None:
+    told.of({"tick": 1})
+    told.publish(1, d_planned=2)
+    told.publish(1, d_planned=2, obs_tick=9, previous_d_counted=5)
+    assert told.of({"tick": 8}) == []  # tick 9 may be the one that used it
+    late = (9, "late_chunk", "chunk 0 came after 5 rows, planned were 2: unused")
+    assert told.of({"tick": 9}) == [late]
+    assert told.of({"tick": 10}) == []
+    told.publish(1, d_planned=2, obs_tick=12, previous_d_counted=2)
+    assert told.of({"tick": 12}) == []  # in time, and unused
+
+
+def test_a_late_chunk_whose_use_is_read_after_its_count_is_told_once(told: Told) -> None:
+    told.of({"tick": 1})
+    told.publish(1, d_planned=0)
+    told.publish(1, obs_tick=5, previous_d_counted=3)
+    in_use = {"chunk": 0, "chunk_first_tick": 2, "chunk_first_used_tick": 5}
+    assert told.of({"tick": 4}) == []
+    seen = told.of({"tick": 5, **in_use}, {"tick": 6, **in_use})
+    assert seen == [(5, "late_chunk", "chunk 0 came late: after 3 rows, planned were 0")]
