@@ -337,13 +337,13 @@ def test_it_begins_with_what_its_rings_hold_and_what_was_before_is_not_lost(
     session: RecordedSession, tmp_path: Path
 ) -> None:
     session.publish_ticks(range(5000))
-    for n in range(50):
+    for n in range(200):
         session.publish("chunk", first_tick=n)
         session.publish("frame.head", t_capture=n)
     recording = Recording(record_all(session, tmp_path, lambda: session.publish_ticks([5000])))
     assert recording.ticks["tick"].tolist() == list(range(5000 - 1056, 5001))
-    assert list(recording.chunks) == list(range(42, 50))
-    assert [t_ns for t_ns, _ in recording.frames("head")] == [46, 47, 48, 49]
+    assert list(recording.chunks) == list(range(136, 200))
+    assert [t_ns for t_ns, _ in recording.frames("head")] == [196, 197, 198, 199]
     assert set(recording.lost.values()) == {0}
 
 
