@@ -215,6 +215,7 @@ def test_a_restart_is_told_once_with_its_cause_and_tick(
     assert (line["event"], line["tick"]) == ("restart", 41)
     assert line["reason"] == f"inference (pid {victim}) died while ready: SIGKILL"
     assert line["words"] == line["reason"] + "; restarted (1 of 5)"
+    assert supervisor.restarts()["inference"] == 1
 
 
 def test_why_a_chunk_was_refused_is_not_lost_between_two_looks(supervisor: Supervisor) -> None:
