@@ -2,7 +2,7 @@
 
 Without --policy, --mode and --delay_ms: a summary. With any of them the recorded observations go
 through a policy, in a mode, and what is sent is compared. The states are recorded: they do not
-react to it.
+react to it. With --to it is converted for other tools.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from rt.cli import end_with_sentence, printable, underscored
 from rt.config.schema import Algorithm
@@ -29,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 2: a mistake."""
     args = _parse(underscored(argv))
     need("record", "a recording")
+    convert = _converter(args)
     from rt.record.mending import mend  # only now that their packages are known to be there
     from rt.record.reading import Recording
     from rt.replay.summary import summary
@@ -39,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.mend is not None:
         print(f"wrote {mend(args.file, args.mend)} messages to {args.mend}")
         return 0
-    # --to lerobot, --to rerun: their place is here.
+    if convert is not None:
+        print(convert(recording))
+        return 0
     if args.policy is not None or args.mode is not None or args.delay_ms is not None:
         _go_through(recording, args)
         return 0
@@ -49,6 +54,42 @@ def main(argv: list[str] | None = None) -> int:
         plot(recording.config, recording.ticks, recording.chunks, args.plot)
     print(summary(recording))
     return 0
+
+
+class Target(NamedTuple):
+    """What --to converts to. flags: those that go with it."""
+
+    module: str
+    takes: str
+    paths: tuple[int, ...]  # how many there may be
+    flags: tuple[str, ...] = ()
+
+
+TARGETS = {
+    "lerobot": Target("rt.replay.lerobot", "DIR", (1,), ("images",)),
+    "rerun": Target("rt.replay.rerun", "[FILE.rrd]", (0, 1)),
+}
+
+
+def _converter(args: argparse.Namespace) -> Callable[[Recording], str] | None:
+    """What --to asks for; None: nothing."""
+    if args.to is None:
+        if args.images:
+            raise ConfigError("--images: expected --to lerobot DIR with it, got none")
+        return None
+    name, *paths = args.to
+    if name not in TARGETS:
+        raise ConfigError(f"--to {name}: unknown target: {nearest(name, TARGETS)}")
+    target = TARGETS[name]
+    if len(paths) not in target.paths:
+        got = " ".join(paths) or "nothing"
+        raise ConfigError(f"--to {name}: expected {target.takes} after it, got {got}")
+    for flag in ("policy", "mode", "delay_ms", "plot", "mend", "images"):
+        if getattr(args, flag) and flag not in target.flags:
+            raise ConfigError(f"--to {name} converts what was recorded: expected no --{flag}")
+    convert = import_module(target.module).convert
+    options = {flag: getattr(args, flag) for flag in target.flags}
+    return lambda recording: str(convert(recording, *map(Path, paths), **options))
 
 
 def _go_through(recording: Recording, args: argparse.Namespace) -> None:
@@ -120,6 +161,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--plot", type=Path, metavar="FILE.png", help="draw it: the recording, or what was replayed"
     )
     parser.add_argument("--mend", type=Path, metavar="OUT", help="write all that is whole to OUT")
+    targets = " or ".join(f"{name} {target.takes}" for name, target in TARGETS.items())
+    parser.add_argument(
+        "--to", nargs="+", metavar=("TARGET", "PATH"), help=f"convert it: {targets}"
+    )
+    parser.add_argument(
+        "--images", action="store_true", help="with --to lerobot: PNG in place of video"
+    )
     return parser.parse_args(argv)
 
 
