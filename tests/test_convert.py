@@ -140,12 +140,23 @@ def test_a_place_that_cannot_be_written_to_is_refused(
 
 
 @pytest.mark.usefixtures("_no_extras")
-@pytest.mark.parametrize("target", [["lerobot", "x"], ["rerun", "x.rrd"], ["rerun"]])
+@pytest.mark.parametrize(
+    ("target", "extras"),
+    [
+        (["lerobot", "x"], "lerobot,record"),
+        (["rerun", "x.rrd"], "rerun"),
+        (["rerun"], "rerun"),
+    ],
+)
 def test_a_missing_extra_is_told_with_its_pip_command(
-    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: list[str]
+    recording: Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: list[str],
+    extras: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingPackageError, match=rf"pip install -e '\.\[{target[0]}\]'"):
+    with pytest.raises(MissingPackageError, match=rf"pip install -e '\.\[{extras}\]'"):
         main([str(recording.path), "--to", *target])
     assert list(tmp_path.iterdir()) == []
 

@@ -149,6 +149,6 @@ def _dataset_class() -> Any:
         return import_module("lerobot.datasets.lerobot_dataset").LeRobotDataset
     except (ImportError, RuntimeError) as error:  # the latter from torchvision of another build
         raise MissingPackageError(
-            f"--to lerobot needs lerobot ({error}): pip install -e '.[lerobot]' in an environment "
-            "of its own, as docs/policies_lerobot.md shows"
+            f"--to lerobot needs lerobot ({error}): pip install -e '.[lerobot,record]' in an "
+            "environment of its own, as docs/policies_lerobot.md shows"
         ) from error
