@@ -14,6 +14,7 @@ EXTRAS = {
     "record": {"mcap": "mcap", "cv2": "opencv-python-headless"},
     "web": {"websockets": "websockets", "cv2": "opencv-python-headless"},
     "metrics": {"prometheus_client": "prometheus-client"},
+    "rerun": {"rerun": "rerun-sdk"},
 }
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.dashboard.delays import delays, swaps
+from rt.delays import delays, swaps
 from rt.errors import ConfigError, MissingPackageError
 from rt.record.mending import mend
 from rt.record.reading import Recording
