@@ -17,7 +17,7 @@ from recorded import RecordedSession, record_all
 from two_episodes import COUNTED, EXECUTED, LEFT_OUT, files_up_to, record_two_episodes
 
 from rt.config import ImageSize
-from rt.dashboard.delays import delays, swaps
+from rt.delays import delays, swaps
 from rt.errors import ConfigError, MissingPackageError
 from rt.record.reading import Recording
 from rt.records import tick_dtype
