@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launched import unique_session, until
+from launched import segments, unique_session, until
 from making import MakeRing, Simulate
 
 from rt import clock
+from rt.config import Config
 from rt.errors import RtError
 from rt.events import Event, Events
 from rt.launcher.board import SHOW_EVERY, Board
@@ -27,6 +28,20 @@ from rt.records import STATUS, Hold
 from rt.testing import SimulatedRun, config
 
 Capture = pytest.CaptureFixture[str]
+# What a recording does from its first status on.
+RECORDS = """
+import signal, sys
+from rt import child
+from rt.errors import SessionError
+
+def run(session, status):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    status.write("running")
+    signal.sigwait([signal.SIGTERM])
+    {end}
+
+sys.exit(child.start(run, on_orphaned=signal.SIGKILL))
+"""
 
 
 def json_lines(printed: str) -> list[dict[str, Any]]:
@@ -73,6 +88,13 @@ def test_each_event_appears_once_with_its_tick_and_reason(
     reasons = [line["reason"] for line in lines if line["event"] in ("hold", "refused_chunk")]
     assert {Hold.NO_STATE.name, "the policy gave a chunk that is not finite"} <= set(reasons)
     assert all(reasons)
+
+
+def test_words_of_several_lines_are_one_and_drive_no_terminal(capsys: Capture) -> None:
+    words = "inference refused 1 chunk: a\nlong story\x1b[2J"
+    HumanLog().tell_all([Event(0, 5, "refused_chunk", words)])
+    expected = "tick 5: inference refused 1 chunk: a?long story?[2J\n"
+    assert capsys.readouterr().out == expected
 
 
 def flood(count: int) -> list[Event]:
@@ -150,14 +172,18 @@ def test_a_launch_that_fails_ends_its_log_with_the_cause(capsys: Capture) -> Non
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     """Tells as JSON; its inference waits until it is killed."""
     (tmp_path / "waits.py").write_text("import signal\nsignal.pause()\n")
-    (tmp_path / "driver.py").write_text(
+    monkeypatch.setitem(MODULES, "inference", "waits")
+    with Supervisor(driven(tmp_path, monkeypatch), JsonLog().tell) as running:
+        yield running
+
+
+def driven(folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> Config:
+    """A session of nobody's robot, whose children may be modules that lie in `folder`."""
+    (folder / "driver.py").write_text(
         "from rt.robots.robot import Backend\nBACKENDS = {'sim': Backend(robot='nobody:Robot')}\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setitem(MODULES, "inference", "waits")
-    driven = config(driver=str(tmp_path / "driver.py"), session=unique_session("log"))
-    with Supervisor(driven, JsonLog().tell) as running:
-        yield running
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    return config(driver=str(folder / "driver.py"), session=unique_session("log"), **overrides)
 
 
 def test_ticks_that_nobody_could_read_are_told_as_missed(
@@ -216,6 +242,32 @@ def test_a_restart_is_told_once_with_its_cause_and_tick(
     assert line["reason"] == f"inference (pid {victim}) died while ready: SIGKILL"
     assert line["words"] == line["reason"] + "; restarted (1 of 5)"
     assert supervisor.restarts()["inference"] == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "patience_s", "words"),
+    [
+        ("raise SessionError('its disk is full')", 60.0, "its disk is full"),
+        ("signal.pause()", 0.2, "record (pid {pid}) died while running: SIGKILL"),
+    ],
+)
+def test_a_recording_that_fails_while_the_session_stops_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, patience_s: float, words: str
+) -> None:
+    (tmp_path / "records.py").write_text(RECORDS.format(end=end))
+    monkeypatch.setattr("rt.launcher.supervisor.RECORD", "records")
+    monkeypatch.setattr("rt.launcher.supervisor.RECORDED_S", patience_s)
+    told: list[Event] = []
+    with Supervisor(driven(tmp_path, monkeypatch, record="there"), told.append) as running:
+        record = running.children["record"]
+        record.spawn()
+        until("it to record", lambda: record.state == "running")
+        pid = record.pid
+        assert running.stop(), "in order: the robot was not in anybody's hands"
+    (event,) = told
+    assert event.event == "recording"
+    assert event.words == f"{words.format(pid=pid)}: its end is missing"
+    assert segments(running.session.name) == []
 
 
 def test_why_a_chunk_was_refused_is_not_lost_between_two_looks(supervisor: Supervisor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -294,6 +295,11 @@ def test_every_message_tells_its_index_and_when_it_was_published(
     }
 
 
+def test_a_recording_is_its_owners_alone(session: RecordedSession, tmp_path: Path) -> None:
+    path = record_all(session, tmp_path, lambda: None)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_recordings_of_one_second_have_names_of_their_own(
     session: RecordedSession, tmp_path: Path
 ) -> None:
@@ -347,6 +353,45 @@ def test_it_begins_with_what_its_rings_hold_and_what_was_before_is_not_lost(
     assert set(recording.lost.values()) == {0}
 
 
+def test_ticks_that_were_overwritten_are_told_as_missed_once(
+    session: RecordedSession, tmp_path: Path
+) -> None:
+    session.publish_ticks(range(5000))  # of which no more is read than lies in the ring
+    with Recorder(session.session, tmp_path) as recorder:
+        recorder.step()
+        session.publish_ticks(range(5000, 8000))
+        recorder.step()
+        session.publish_ticks([8000])
+    (event,) = Recording(recorder.output.path).events
+    assert (event.tick, event.event) == (7999, "missed")
+    assert event.words == "952 ticks overwritten unread: what only they held is not told"
+
+
+def test_a_chunk_that_is_refused_after_the_last_tick_is_told_too(
+    session: RecordedSession, tmp_path: Path
+) -> None:
+    with Recorder(session.session, tmp_path) as recorder:
+        session.publish_ticks([7])
+        recorder.step()
+        session.publish("status.inference", pid=1, dropped=1, detail=b"not finite")
+    (event,) = Recording(recorder.output.path).events
+    assert (event.tick, event.event, event.reason) == (7, "refused_chunk", "not finite")
+
+
+def test_git_may_take_longer_than_a_ring_of_frames(
+    session: RecordedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: Path) -> str:
+        for t in range(20):
+            session.publish("frame.head", t_capture=t)
+        return ""
+
+    monkeypatch.setattr("rt.record.origin.git_version", slow)
+    recording = Recording(record_all(session, tmp_path, lambda: None))
+    assert recording.lost["frame.head"] == 0
+    assert [t_ns for t_ns, _ in recording.frames("head")] == [16, 17, 18, 19]
+
+
 def test_a_slow_disk_costs_records_and_not_memory_and_they_are_counted(
     session: RecordedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +416,17 @@ def test_a_slow_disk_costs_records_and_not_memory_and_they_are_counted(
     assert recording.lost["tick"] == gaps(recording) > 100
     assert recording.ticks["tick"][-1] == 300
     assert len(recording.ticks) + recording.lost["tick"] == 301
+
+
+def test_what_is_refused_at_the_end_is_counted_although_the_queue_is_full(
+    session: RecordedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Recorder(session.session, tmp_path) as recorder:
+        monkeypatch.setattr(writer, "QUEUE_BYTES", 0)
+        session.publish_ticks(range(7))
+    recording = Recording(recorder.output.path)
+    assert len(recording.ticks) == 0
+    assert recording.lost["tick"] == 7
 
 
 # Its process.

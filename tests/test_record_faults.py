@@ -146,6 +146,25 @@ def nearly_full(room: int) -> Callable[[int, bytes, int], int]:
     return write
 
 
+def test_what_is_written_is_on_the_disk_within_a_second_and_all_of_it_at_the_end(
+    session: RecordedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, synced = os.fdatasync, list[int]()
+
+    def note(fd: int) -> None:
+        sync(fd)
+        synced.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    monkeypatch.setattr(writer, "FLUSH_S", 0.01)  # in the place of that second
+    with Recorder(session.session, tmp_path) as recorder:
+        begun = wait_for(lambda: synced and synced[-1])
+        session.publish_ticks(range(30))
+        recorder.step()
+        wait_for(lambda: synced[-1] > begun)
+    assert synced[-1] == recorder.output.path.stat().st_size
+
+
 def test_a_write_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,11 +354,14 @@ def test_a_mistake_on_the_command_line_ends_with_a_sentence(
     assert "name another" in ended.stderr
 
 
-def test_it_yields_to_every_other_process(session: RecordedSession, tmp_path: Path) -> None:
-    process = recording_process(session, tmp_path)
-    only_file(tmp_path)
-    ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(ours + 5, 19)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+def test_it_yields_to_every_other_process(tmp_path: Path) -> None:
+    core = max(os.sched_getaffinity(0))
+    with RecordedSession(other_cores=(core,)) as session:
+        process = recording_process(session, tmp_path)
+        only_file(tmp_path)
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(ours + 5, 19)
+        assert os.sched_getaffinity(process.pid) == {core}
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
     assert process.returncode == 0

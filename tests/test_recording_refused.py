@@ -7,25 +7,34 @@ import os
 import random
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from launched import ROOT
 from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from mcap.writer import Writer as Mcap
 from recorded import RecordedSession, record_all
 from rosbags.highlevel import AnyReader
+from zstandard import ZstdCompressor
 
+from rt.cdr import LITTLE_ENDIAN
+from rt.cli import end_with_sentence
 from rt.config import encode_config
 from rt.errors import ConfigError
 from rt.record import messages, origin, recorder, sources
 from rt.record.mending import mend
 from rt.record.messages import RecordType
-from rt.record.reading import MAGIC, Recording
+from rt.record.output import Output
+from rt.record.reading import MAGIC, MOST_BYTES, Recording
 from rt.record.recorder import Recorder
+from rt.record.writer import Channel, Message, Writer
+from rt.replay.__main__ import main
 from rt.testing import config
 
 
@@ -127,7 +136,9 @@ def test_a_configuration_with_other_keys_is_refused(tmp_path: Path) -> None:
     assert "its configuration has other keys" in told
 
 
-@pytest.mark.parametrize("offset", ["", "soon", "-5"])
+@pytest.mark.parametrize(
+    "offset", ["", "soon", "-5", "\N{ARABIC-INDIC DIGIT FIVE}", pytest.param("9" * 5000, id="long")]
+)
 def test_times_of_an_unknown_clock_are_refused(tmp_path: Path, offset: str) -> None:
     metadata = origin.origin(config(), 0)
     metadata["rt"]["offset_ns"] = offset
@@ -151,6 +162,51 @@ def test_records_with_other_fields_are_refused(
     with RecordedSession() as session, Recorder(session.session, tmp_path) as written:
         session.publish_ticks([0])
     assert "its /rt/chunk has other fields" in refusal(written.output.path)
+
+
+TICK, CHUNK, EVENT, RECORDER = messages.TICK, messages.CHUNK, messages.EVENT, messages.RECORDER
+IMAGE = messages.IMAGES + "head"
+SHORT = LITTLE_ENDIAN + b"abc"
+
+
+def with_message(path: Path, topic: str, data: bytes) -> Path:
+    """A recording whose checksums are right, with this message."""
+    of = config(camera_names=("head",))
+    types = {
+        TICK: messages.tick_type(of).type,
+        CHUNK: messages.chunk_type(of).type,
+        EVENT: messages.LOG,
+        IMAGE: messages.COMPRESSED_IMAGE,
+        RECORDER: None,
+    }
+    channels = {topic: Channel(types[topic])}
+    written = Writer(Output(path), channels, origin.origin(of, 0), keep_free=0)
+    written.put([Message(topic, 0, 0, data)])
+    written.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("topic", "data", "expected"),
+    [
+        (TICK, SHORT, "its messages are others"),
+        (CHUNK, SHORT, "its messages are others"),
+        (EVENT, SHORT, "its messages are others"),
+        (RECORDER, b"none", "its messages are others"),
+        (RECORDER, b"{}", "its messages are others"),
+        (RECORDER, b"[]", "its messages are others"),
+        (IMAGE, SHORT, "its images are others"),
+    ],
+)
+def test_messages_of_another_make_are_refused_though_their_checksums_are_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], topic: str, data: bytes, expected: str
+) -> None:
+    path = with_message(tmp_path / "file", topic, data)
+    assert end_with_sentence(lambda: main([str(path)])) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert f"{path}: this version of rt cannot read it: {expected}" in told.err
 
 
 def test_a_camera_that_it_does_not_have_is_refused(whole: Path) -> None:
@@ -230,6 +286,46 @@ def test_a_chunk_without_a_checksum_is_not_believed(whole: Path, tmp_path: Path)
     assert len(recording.ticks) == 0
 
 
+PEAK = """
+import sys
+from pathlib import Path
+from rt.record.reading import Recording
+def peak_kb():  # of this program; ru_maxrss begins with what its parent had
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak_kb()
+problem = Recording(Path(sys.argv[1])).problem
+print(peak_kb() - before, problem)
+"""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_small_chunk_that_asks_for_much_memory_is_refused_in_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    bomb = ZstdCompressor(write_content_size=told).compress(bytes(MOST_BYTES + 1))
+    assert len(bomb) < 100_000
+    monkeypatch.setattr("zstandard.compress", lambda data: bomb)
+    with RecordedSession() as session:
+        path = record_all(session, tmp_path, lambda: publish_ticks(session))
+    asked = [sys.executable, "-c", PEAK, str(path)]
+    ended = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    taken_kb, _, problem = ended.stdout.partition(" ")
+    assert "is damaged" in problem
+    assert int(taken_kb) < MOST_BYTES / 1024 / 4
+
+
+def test_chunks_that_do_not_tell_their_size_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zstandard.compress", ZstdCompressor(write_content_size=False).compress)
+    with RecordedSession() as session:
+        path = record_all(session, tmp_path, lambda: publish_ticks(session))
+    recording = Recording(path)
+    assert recording.problem == ""
+    assert recording.ticks["tick"].tolist() == [0, 1, 2]
+
+
 # Mended.
 
 
@@ -280,6 +376,18 @@ def test_of_a_full_disk_nothing_half_is_left(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ConfigError, match="No space left on device"):
+        mend(whole, tmp_path / "mended")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_what_is_interrupted_nothing_half_is_left(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         mend(whole, tmp_path / "mended")
     assert list(tmp_path.iterdir()) == []
 

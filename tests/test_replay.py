@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+from launched import ROOT
 from making import Simulate
 from recorded import RecordedSession
 
@@ -242,6 +246,23 @@ def test_ticks_between_rows_are_gone_through_as_they_were(
         np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
 
 
+def test_a_tick_that_woke_late_and_cost_others_costs_as_many(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    clock = FakeClock(lateness_ns=repeat(30_000_000))  # of 50 ms
+    run = simulate(
+        config(**VALUES),
+        policy=Standing(),
+        busy=lambda k: 2.3 if k % 41 == 40 else 0.0,
+        robot=FakeRobot([0.1] * JOINTS, clock=clock),
+        clock=clock,
+    )
+    run.tick(150)
+    assert run.ticks[-1]["overruns"] == 6
+    again = replayed(record_run(run, tmp_path), Standing(), "rtc")
+    assert again.ticks["tick"].tolist() == [int(tick["tick"]) for tick in run.ticks]
+
+
 def test_a_robot_that_is_lost_in_the_warm_up_is_lost_again(
     simulate: Simulate, tmp_path: Path
 ) -> None:
@@ -404,6 +425,18 @@ def test_a_frame_that_is_missing_or_old_is_waited_for(simulate: Simulate, tmp_pa
     assert max(green, blue) < 20
 
 
+def test_images_that_are_none_end_it_with_a_sentence(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = {"camera_names": ("head",), "proprio_history_size": 1}
+    run = stand(simulate, **camera)
+    frames = [(int(tick["t_due"]), np.zeros((3, 6, 8), np.uint8)) for tick in run.ticks]
+    monkeypatch.setattr("cv2.imencode", lambda *_: (True, np.frombuffer(b"none", np.uint8)))
+    recording = record_run(run, tmp_path, {"head": frames}, **camera)
+    with pytest.raises(ConfigError, match="expected JPEG images in the recording, got others"):
+        replayed(recording, Standing(), "naive")
+
+
 def test_a_chunk_that_is_none_costs_no_more_than_itself(simulate: Simulate, tmp_path: Path) -> None:
     recording = standing(simulate, tmp_path)
     policy = Standing()
@@ -475,13 +508,27 @@ def test_the_summary_tells_of_a_stop_and_of_what_was_lost(
     run.tick()
     recording = record_run(run, tmp_path)
     recording.lost["tick"] = 7
+    recording.meta["session"] = "a\nname\x1b[2J"
     words = summary(recording)
+    assert "session       a?name?[2J, started " in words
     assert "ended         in order: the session was stopped" in words
     assert "lost records  tick 7" in words
     assert "chunks        0" in words
 
 
 # The command line.
+
+
+def test_without_its_packages_it_ends_in_a_sentence(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.modules.update(dict.fromkeys(['mcap', 'cv2', 'zstandard'])); "
+        "runpy.run_module('rt.replay', run_name='__main__')"
+    )
+    asked = [sys.executable, "-c", code, str(tmp_path / "file.mcap")]
+    ended = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "needs mcap and opencv-python-headless: " in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_file_that_is_none_and_a_wrong_flag_end_in_a_sentence(
@@ -510,11 +557,13 @@ def test_a_file_that_is_none_and_a_wrong_flag_end_in_a_sentence(
 def test_a_policy_goes_through_it_from_the_command_line(
     simulate: Simulate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recording, drawn = standing(simulate, tmp_path), tmp_path / "drawn.png"
+    recording = record_run(stand(simulate), tmp_path, policy_yaml_path="its\x1b[2J")
+    drawn = tmp_path / "drawn.png"
     policy = sway(tmp_path, 8)
     arguments = [str(recording.path), "--policy", str(policy), "--mode", "rtc"]
     assert main([*arguments, "--delay_ms", "100", "--plot", str(drawn)]) == 0
     told = capsys.readouterr().out
+    assert "recorded with its?[2J in mode rtc\n" in told
     assert f"replayed with {policy} in mode rtc, inference delay 100 ms" in told
     assert "do not react" in told
     assert [line.split()[0] for line in told.splitlines()[6:10]] == [g.name for g in TWO_ARMS]
