@@ -257,6 +257,7 @@ def test_a_recording_that_fails_while_the_session_stops_is_told_once(
     (tmp_path / "records.py").write_text(RECORDS.format(end=end))
     monkeypatch.setattr("rt.launcher.supervisor.RECORD", "records")
     monkeypatch.setattr("rt.launcher.supervisor.RECORDED_S", patience_s)
+    monkeypatch.setattr("rt.launcher.supervisor.GRACE_S", 0.0)  # the others'
     told: list[Event] = []
     with Supervisor(driven(tmp_path, monkeypatch, record="there"), told.append) as running:
         record = running.children["record"]
