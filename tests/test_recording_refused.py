@@ -195,6 +195,7 @@ def with_message(path: Path, topic: str, data: bytes) -> Path:
         (RECORDER, b"none", "its messages are others"),
         (RECORDER, b"{}", "its messages are others"),
         (RECORDER, b"[]", "its messages are others"),
+        (RECORDER, b'{"lost": 5}', "its messages are others"),
         (IMAGE, SHORT, "its images are others"),
     ],
 )

@@ -23,6 +23,7 @@ from rt.delays import delays
 from rt.errors import ConfigError, PolicyError
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import past_states
+from rt.infer.process import TickFeed
 from rt.record.reading import Recording
 from rt.record.recorder import Recorder
 from rt.records import Hold, Order, Phase, tick_dtype
@@ -242,6 +243,64 @@ def test_ticks_between_rows_are_gone_through_as_they_were(
     run.tick(400)
     recording = record_run(run, tmp_path, **several)
     again = replayed(recording, Swinging(), "rtc")
+    for name in SAME:
+        np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
+
+
+WORK_NS = 200_000  # of a tick, until its record can be seen
+
+
+class Fed(SimulatedRun):
+    """Its inference looks through the real TickFeed, and is that one's clock."""
+
+    t_ns = 0
+
+    def now_ns(self) -> int:
+        return self.t_ns
+
+    def sleep_until(self, t_ns: int) -> None:
+        """Control goes on meanwhile."""
+        self.t_ns = max(self.t_ns, t_ns)
+        while self.ticker.epoch_ns + len(self.ticks) * self.ticker.period_ns + WORK_NS <= self.t_ns:
+            self.tick()
+
+    def serve(self, ticks: int) -> None:
+        """As rt.infer.process does, for so many ticks."""
+        feed = TickFeed(self._tick_reader, self.ticker.period_ns)
+        while len(self.ticks) < ticks:
+            if feed.next():
+                self._look_at = 0
+                super()._infer(feed.record.copy())
+            if self._under_way:
+                published = self._under_way.t_publish
+                self.sleep_until(published)
+                self._publish_until(published)
+
+    def _infer(self, record: Any) -> bool:
+        return False  # `serve` does
+
+
+@pytest.mark.parametrize("ticks_per_row", [3, 20, 50])  # of 50 ms: up to 1 kHz
+def test_inference_looks_as_often_as_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks_per_row: int
+) -> None:
+    several = {"ticks_per_row": ticks_per_row, "proprio_history_size": 1, "warmup_ticks": 0}
+    with Fed(
+        config(**(VALUES | several)),
+        policy=Swinging(),
+        delay=lambda n: round(ticks_per_row * (1.2 + n * 7 % 5 * 0.31)) + 0.5,
+        observe=lambda record: {"proprio": np.asarray(record["state"], np.float32)[None]},
+    ) as run:
+        monkeypatch.setattr("rt.infer.process.clock", run)
+        run.serve(ticks=80 * ticks_per_row)
+        recording = record_run(run, tmp_path, **several)
+    again = replayed(recording, Swinging(), "rtc")
+    observed, once_more = (
+        [int(chunk["obs_tick"]) for chunk in chunks]
+        for chunks in (recording.chunks.values(), again.chunks.values())
+    )
+    assert len(once_more) > 10
+    assert once_more == observed[:-1], "the last came after the last tick"
     for name in SAME:
         np.testing.assert_array_equal(again.ticks[name], recording.ticks[name], err_msg=name)
 
