@@ -266,7 +266,7 @@ def test_a_recording_that_fails_while_the_session_stops_is_told_once(
         pid = record.pid
         assert running.stop(), "in order: the robot was not in anybody's hands"
     (event,) = told
-    assert event.event == "recording"
+    assert event.kind == "recording"
     assert event.words == f"{words.format(pid=pid)}: its end is missing"
     assert segments(running.session.name) == []
 

@@ -363,7 +363,7 @@ def test_ticks_that_were_overwritten_are_told_as_missed_once(
         recorder.step()
         session.publish_ticks([8000])
     (event,) = Recording(recorder.output.path).events
-    assert (event.tick, event.event) == (7999, "missed")
+    assert (event.tick, event.kind) == (7999, "missed")
     assert event.words == "952 ticks overwritten unread: what only they held is not told"
 
 
@@ -375,7 +375,7 @@ def test_a_chunk_that_is_refused_after_the_last_tick_is_told_too(
         recorder.step()
         session.publish("status.inference", pid=1, dropped=1, detail=b"not finite")
     (event,) = Recording(recorder.output.path).events
-    assert (event.tick, event.event, event.reason) == (7, "refused_chunk", "not finite")
+    assert (event.tick, event.kind, event.reason) == (7, "refused_chunk", "not finite")
 
 
 def test_git_may_take_longer_than_a_ring_of_frames(

@@ -158,10 +158,10 @@ def test_what_is_written_is_on_the_disk_within_a_second_and_all_of_it_at_the_end
     monkeypatch.setattr(os, "fdatasync", note)
     monkeypatch.setattr(writer, "FLUSH_S", 0.01)  # in the place of that second
     with Recorder(session.session, tmp_path) as recorder:
-        begun = wait_for(lambda: synced and synced[-1])
+        begun = until("the first flush", lambda: synced and synced[-1])
         session.publish_ticks(range(30))
         recorder.step()
-        wait_for(lambda: synced[-1] > begun)
+        until("the next flush", lambda: synced[-1] > begun)
     assert synced[-1] == recorder.output.path.stat().st_size
 
 

@@ -180,7 +180,7 @@ def with_message(path: Path, topic: str, data: bytes) -> Path:
         RECORDER: None,
     }
     channels = {topic: Channel(types[topic])}
-    written = Writer(Output(path), channels, origin.origin(of, 0), keep_free=0)
+    written = Writer(Output(path), channels, origin.origin(of, 0))
     written.put([Message(topic, 0, 0, data)])
     written.close()
     return path

@@ -157,7 +157,9 @@ class Supervisor:
 
     def _last_words(self, child: Child) -> str:
         code = child.exit_code
-        cause = f"exit code {code}" if code is None or code >= 0 else signal.Signals(-code).name
+        if code is None:
+            return f"{child.name} (pid {child.pid}) does not end, though it was killed"
+        cause = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         if child.state == "failed":
             return child.detail if code == 2 else f"{child.name}: {child.detail} ({cause})"
         return f"{child.name} (pid {child.pid}) died while {child.state}: {cause}"
@@ -182,8 +184,8 @@ class Supervisor:
         for child in self.children.values():  # the recording comes last
             child.end(deadline if child.name != "record" else time.monotonic() + RECORDED_S)
         record = self.children.get("record")
-        if record and record.exit_code and record.status is not None:  # nobody watches any more
-            words = self._last_words(record)
+        if record and record.pid and record.exit_code != 0 and record.status is not None:
+            words = self._last_words(record)  # nobody watches any more
             record.give_up()
             self._tell("recording", words, ": its end is missing")
         # Until its first status it has no robot, and SIGTERM ends it as it ends any process.

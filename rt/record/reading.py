@@ -73,6 +73,12 @@ def _parts(record: McapRecord) -> Iterator[McapRecord]:
         yield from breakup_chunk(record, validate_crc=True)
 
 
+class Told(msgspec.Struct):
+    """What is read of its recorder's figures."""
+
+    lost: dict[str, int]
+
+
 class Recording:
     """One recording, without its images in memory."""
 
@@ -91,7 +97,7 @@ class Recording:
         self.problem = "".join(problems)  # a sentence, if the file ends in the middle
         try:
             self._decode(found)
-        except (ValueError, KeyError, TypeError, struct.error, msgspec.DecodeError):
+        except (ValueError, struct.error, msgspec.DecodeError):
             raise self._other_version("its messages are others") from None
 
     def _decode(self, found: Mapping[str, list[Message]]) -> None:
@@ -103,7 +109,7 @@ class Recording:
             decode_event(m.log_time - self.offset_ns, m.data) for m in found[messages.EVENT]
         ]
         told = found[messages.RECORDER]
-        self.lost: dict[str, int] = msgspec.json.decode(told[-1].data)["lost"] if told else {}
+        self.lost = msgspec.json.decode(told[-1].data, type=Told).lost if told else {}
         """By ring, as its recorder counted them last."""
 
     def frames(self, camera: str) -> Iterator[tuple[int, bytes]]:

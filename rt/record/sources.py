@@ -37,7 +37,7 @@ class Ticks:
         self._offset_ns = offset_ns
         self._events = events
         self._told = 0
-        self._next, self._missed = -1, 0  # index of the next record; -1: none was asked for
+        self._next = self._missed = 0  # the next record's index; ticks
         self.channels = {
             messages.STATE: Channel(messages.JOINT_STATE),
             messages.ACTION: Channel(messages.JOINT_STATE),
@@ -56,7 +56,7 @@ class Ticks:
             found.append(Message(messages.STATE, t_ns, i, state))
             found.append(Message(messages.ACTION, t_ns, i, action))
             found.append(Message(messages.TICK, t_ns, i, data))
-        self._missed += max(0, first - self._next) if self._next >= 0 else 0
+        self._missed += first - self._next  # `Events` leaves out those from before its first look
         self._next = first + len(records)
         for event in self._events.of(records, self._missed):
             t_ns = event.t_ns + self._offset_ns

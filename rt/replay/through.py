@@ -75,7 +75,8 @@ def replay(
         config,
         delay=inference.delay,
         busy=past.busy,
-        look_every=max(1, SHORTEST_LOOK_NS // config.period_ns),
+        # When it wakes, the tick that is due then is not done yet: it sees the one before.
+        look_every=max(1, SHORTEST_LOOK_NS // config.period_ns - 1),
         policy=inference,
         observe=inference.observe,
         normalizer=normalizer,
