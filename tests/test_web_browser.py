@@ -212,7 +212,8 @@ def test_it_fits_a_laptop_light_and_dark(browser: Browser, shown: Shown, tmp_pat
         for scheme in ("light", "dark"):
             browser.prefer(scheme)
             backs.add(browser.until("getComputedStyle(document.body).backgroundColor"))
-            lines.add(browser.until("plots.length === 24 && plots[0].series[1].stroke()"))
+            meant = "getComputedStyle(document.body).getPropertyValue('--measured').trim()"
+            lines.add(browser.until(f"plots[0].series[1].stroke() === {meant} && {meant}"))
             browser.picture(tmp_path / f"{scheme}.png")
             browser.until(wide)
         browser.picture(tmp_path / "narrow.png", width=600)
