@@ -39,6 +39,8 @@ BUDGETS: dict[str, Budget] = {
     "wake.p99": Budget("wake error at 1 kHz under load, p99", "cyclictest", 1.25),
     "wake.spin": Budget("the same with the last 150 µs spun, p50", "without", 0.05),
     "wake.cameras.p99": Budget("wake error beside three cameras, p99", "without them", 1.25),
+    "recording.wake.p99": Budget("wake error beside a recorder, p99", "without it", 1.25),
+    "recording.work.p99": Budget("a tick's work beside a recorder, p99", "without it", 1.1),
     "end_to_end.ours": Budget("observe, join, publish and send a chunk", "the demo policy", 0.15),
     # policy
     "denoise.demo.guided": Budget("denoising, the demo policy, guided", "unguided", 2.2),
