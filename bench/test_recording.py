@@ -1,7 +1,7 @@
 """What a recording beside a session costs: the control loop nothing, the other cores a process.
 
-A whole session at 1 kHz, with the simulator, its three cameras and the demonstration policy, which
-begins anew soon after each chunk. `rt.record` records every other stretch of it, to a disk.
+A whole session at 1 kHz, with the simulator and its three cameras. The robot sways without end, so
+that every tick has the same to do. `rt.record` records every other stretch of it, to a disk.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from mcap.reader import make_reader
 from numpy.typing import NDArray
 from ratio import told
 from results import keep, report
-from watching import OFTEN
 
 from rt.record.reading import Recording
 from rt.session import Session
 from rt.tail import Tail
 
 HZ = 1000
+SWAYING = (
+    *("-P", "configs/policies/sway/policy.yaml", "--set", "episode_ticks=0"),
+    *("--set", f"ticks_per_row={HZ // 20}"),
+)
 LOOK_S = 0.1  # the tick ring comes round in two seconds
 SETTLE_S = 0.3  # a recording begins with a second of ticks from before it
 
@@ -37,19 +40,19 @@ SETTLE_S = 0.3  # a recording begins with a second of ticks from before it
 class Stretch(NamedTuple):
     """What a stretch of time showed."""
 
-    wake_us: NDArray[np.float64]  # (n,) how late each tick woke
+    wake_us: NDArray[np.float64]  # (n,) how late each tick woke that executed a row
     work_us: NDArray[np.float64]  # (n,) how long its work took
-    inference_ms: NDArray[np.float64]  # (m,) of each chunk
     lost: int  # ticks that were due and skipped
 
 
 class Cost(NamedTuple):
-    """What a recorder took and what it wrote, in a second; and what it lost in all."""
+    """What a recorder took and what it wrote, in a second; and in all."""
 
     share: float  # of one core
     messages: float
     megabytes: float
-    lost: int
+    written: int  # messages
+    lost: int  # records
 
 
 class Recorder:
@@ -60,21 +63,23 @@ class Recorder:
         self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
         self._file: Path = until("a recording", lambda: next(folder.glob("*.mcap"), None))
         time.sleep(SETTLE_S)
-        self._began, self._used = time.monotonic(), self._cpu_s()
+        self._began_ns, self._used = time.time_ns(), self._cpu_s()
 
     def end(self) -> Cost:
         """Its figures; asked for before it finishes its file."""
-        share = (self._cpu_s() - self._used) / (time.monotonic() - self._began)
+        seconds = (time.time_ns() - self._began_ns) / 1e9
+        share = (self._cpu_s() - self._used) / seconds
         self._process.terminate()
         assert self._process.wait(PATIENCE_S) == 0
         recording = Recording(self._file)
         assert not recording.problem, recording.problem
         with self._file.open("rb") as file:
-            found = make_reader(file).get_summary().statistics
-        seconds = (found.message_end_time - found.message_start_time) / 1e9
-        size = self._file.stat().st_size / 1e6
+            found = [(m.log_time, len(m.data)) for _, _, m in make_reader(file).iter_messages()]
+        times, sizes = np.array(found).T
+        now = times >= self._began_ns
+        megabytes = self._file.stat().st_size / 1e6 * sizes[now].sum() / sizes.sum()
         lost = sum(recording.lost.values())
-        return Cost(share, found.message_count / seconds, size / seconds, lost)
+        return Cost(share, now.sum() / seconds, megabytes / seconds, len(found), lost)
 
     def _cpu_s(self) -> float:
         """Of all its threads, so far."""
@@ -84,23 +89,21 @@ class Recorder:
 
 def stretch(session: Session, seconds: float) -> Stretch:
     """What the session does in the next `seconds`."""
-    with session.reader("tick") as tick_ring, session.reader("chunk") as chunk_ring:
-        tails = [Tail(tick_ring), Tail(chunk_ring)]
-        for tail, ring in zip(tails, (tick_ring, chunk_ring), strict=True):
-            tail.seen = ring.head
-        found: tuple[list[NDArray[Any]], ...] = ([], [])
+    with session.reader("tick") as ring:
+        tail, found = Tail(ring), list[NDArray[Any]]()
+        tail.seen = ring.head
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(LOOK_S)
-            for tail, records in zip(tails, found, strict=True):
-                records.append(tail.new().copy())
-        assert not any(tail.missed for tail in tails)
-    ticks, chunks = map(np.concatenate, found)
+            found.append(tail.new().copy())
+        assert not tail.missed
+    ticks = np.concatenate(found)
+    lost = int(ticks["overruns"][-1] - ticks["overruns"][0])
+    ticks = ticks[ticks["row"] >= 0]  # on a busy machine it holds now and then
     return Stretch(
         (ticks["t_wake"] - ticks["t_due"]) / 1e3,
         (ticks["t_done"] - ticks["t_wake"]) / 1e3,
-        (chunks["t_publish"] - chunks["t_start"]) / 1e6,
-        int(ticks["overruns"][-1] - ticks["overruns"][0]),
+        lost,
     )
 
 
@@ -109,7 +112,7 @@ def test_a_tick_is_the_same_beside_a_recorder(core: int, benchmark, long: bool) 
     pairs: list[tuple[Stretch, Stretch]] = []
     costs: list[Cost] = []
 
-    with Launched("bench", "--set", f"ticks_per_row={HZ // 20}", *OFTEN) as run:
+    with Launched("bench", *SWAYING) as run:
         run.when_chunks(2)
         session = Session(run.session)
 
@@ -126,21 +129,23 @@ def test_a_tick_is_the_same_beside_a_recorder(core: int, benchmark, long: bool) 
     figures = figures_of(pairs, costs)
     keep("recording", hz=HZ, seconds=seconds * count, **figures)
     tell(figures, count)
-    assert figures["recorder"]["lost"] == 0, "records were lost: is the machine busy?"
+    cost = figures["recorder"]
+    assert cost["lost"] <= cost["written"] / 1000, (
+        f"{cost['lost']} records were lost: busy machine?"
+    )
     for of in ("wake", "work"):
         judge(f"recording.{of}.p99", figures[of]["ratios"])
 
 
 def figures_of(pairs: list[tuple[Stretch, Stretch]], costs: list[Cost]) -> dict[str, Any]:
     """For the page; of two values the first is beside the recorder."""
-    inference = [np.concatenate([pair[i].inference_ms for pair in pairs]) for i in (0, 1)]
     medians = {name: statistics.median(getattr(c, name) for c in costs) for name in Cost._fields}
     return {
         "wake": compared(pairs, "wake_us"),
         "work": compared(pairs, "work_us"),
         "lost": [sum(pair[i].lost for pair in pairs) for i in (0, 1)],
-        "inference": [{"p50_ms": float(np.median(ms)), "chunks": len(ms)} for ms in inference],
-        "recorder": medians | {"lost": sum(cost.lost for cost in costs)},
+        "recorder": medians
+        | {of: sum(getattr(c, of) for c in costs) for of in ("written", "lost")},
     }
 
 
@@ -164,10 +169,10 @@ def tell(figures: dict[str, Any], count: int) -> None:
             f"{beside} us; without it {alone} us; ratio of the p99s {told(figures[of]['ratios'])}, "
             f"{count} alternated pairs",
         )
-    cost, (beside, alone) = figures["recorder"], figures["inference"]
+    cost = figures["recorder"]
     report(
         "a recorder",
         f"{cost['share']:.1%} of a core for {cost['messages']:.0f} messages and "
-        f"{cost['megabytes']:.2f} MB a second, {cost['lost']} records lost; an inference beside it "
-        f"p50 {beside['p50_ms']:.0f} ms, without it {alone['p50_ms']:.0f} ms",
+        f"{cost['megabytes']:.2f} MB a second; {cost['lost']} records lost, "
+        f"{cost['written']} messages written",
     )

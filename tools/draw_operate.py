@@ -70,7 +70,7 @@ def main() -> int:
                 watched.follow(STILL_S)
                 os.kill(inference, signal.SIGCONT)
                 watched.follow(AFTER_S)
-                draw_dashboard(watched.look(), DOCS / "operate_watch.svg")
+                draw_dashboard(telling(watched), DOCS / "operate_watch.svg")
             draw_page(browser, DOCS / "operate_web.png")
             ask(
                 "rt.inspect", "--session", SESSION, "--plot", DOCS / "operate_plot.png", "--last=20"
@@ -81,6 +81,19 @@ def main() -> int:
             ask("rt.replay", recording)
             ask("rt.replay", recording, "--mode=naive", "--plot", DOCS / "operate_replay.png")
     return 0
+
+
+def telling(watched: Watched) -> Look:
+    """When a chunk has rows of every kind: a few are executed, and some are tied to the last one's.
+
+    Raises SessionError when the session ends before.
+    """
+    while watched.follow(0.05):
+        look = watched.look()
+        chunk = look.snapshot["chunk"]
+        if chunk["row"] > chunk["d_planned"] and any(chunk["weights"][chunk["row"] + 3 :]):
+            return look
+    raise SessionError(f"session {SESSION!r} has ended before it was drawn")
 
 
 def draw_dashboard(look: Look, path: Path) -> None:

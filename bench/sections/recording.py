@@ -22,22 +22,19 @@ def text(figures: dict[str, Any]) -> str:
     )
     rows = [row(what, figures[of]) for of, what in WHAT.items()]
     (lost, lost_alone), cost = figures["lost"], figures["recorder"]
-    beside, alone = figures["inference"]
     return f"""## Recording
 
-A whole session at {figures["hz"]:,} Hz, with the simulator, its three cameras and the demonstration
-policy, which begins anew soon after each chunk. `rt.record` records it to a disk, and then does
-not, by turns, {figures["seconds"]:.0f} s of each in all. In µs, **beside the recorder** / without
-it; percentiles are of all pairs together, the ratio is the median of the pairs', and their range.
+A whole session at {figures["hz"]:,} Hz, with the simulator and its three cameras; the robot sways
+without end. `rt.record` records it to a disk, and then does not, by turns, {figures["seconds"]:.0f}
+s of each in all. In µs, **beside the recorder** / without it; percentiles are of all pairs
+together, the ratio is the median of the pairs', and their range.
 
 {table(("What", *PERCENTILES, "p99 ratio"), rows)}
 
 - Ticks lost beside it: {lost}; without it: {lost_alone}.
 - The recorder takes {cost["share"]:.0%} of a core, and never control's, for {cost["messages"]:,.0f}
-  messages and {cost["megabytes"]:.1f} MB a second: every tick, every chunk, every picture as JPEG.
-  Records that it lost: {cost["lost"]}.
-- It shares the other cores with inference, which takes {beside["p50_ms"]:.0f} ms in the median
-  beside it and {alone["p50_ms"]:.0f} ms without ({beside["chunks"]} and {alone["chunks"]} chunks).
+  messages and {cost["megabytes"]:.2f} MB a second: every tick, every chunk, every picture as JPEG.
+  Records that it lost: {cost["lost"]}, beside {cost["written"]:,} messages written.
 
 ![Every pair's ratio](benchmarks/recording.svg)"""
 
