@@ -1,7 +1,7 @@
 """Draw the pictures of docs/operate.md from one real run, and print what its recording comes to.
 
 `python tools/draw_operate.py` (needs the extras [sim,viz,record,web] and a headless browser; takes
-about a minute). Inference is 200 ms slower than it could be and once stands still for three
+about a minute). Inference is 200 ms slower than it could be and once stands still for six
 seconds, so that there is something to be seen.
 """
 
@@ -31,11 +31,15 @@ sys.path.insert(0, str(ROOT / "tests"))  # whose browser and launches these are
 DOCS = ROOT / "docs"
 SESSION = "igris_b_shown"
 EXTRAS = {"mujoco": "sim", "matplotlib": "viz", "mcap": "record", "websockets": "web"}
-STILL_S, AFTER_S = 3.0, 8.0  # inference stands still, and goes on again
+STILL_S, AFTER_S = 6.0, 8.0  # inference stands still for longer than its chunk, and goes on again
 COLUMNS, LINES = 80, 32
 SPAN_S = 0.5  # of a bar in the dashboard's jitter
 FONT_FACE = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # from the network: left out
-PAGE = "plots.length === 24 && times.length > 150 && document.images[2].naturalWidth"
+PAGE = (
+    "plots.length === 24 && times.length > 150 && document.images[2].naturalWidth"
+    " && document.querySelectorAll('#chunk .executed').length > 3"
+    " && document.querySelectorAll('#chunk .weighted').length > 3"
+)
 
 
 def needed_browser() -> str:
@@ -66,6 +70,7 @@ def main() -> int:
             run.when_chunks(5)
             with Watched(Session(SESSION), SPAN_S) as watched:
                 inference = run.pid("inference")
+                telling(watched)
                 os.kill(inference, signal.SIGSTOP)
                 watched.follow(STILL_S)
                 os.kill(inference, signal.SIGCONT)
@@ -91,7 +96,7 @@ def telling(watched: Watched) -> Look:
     while watched.follow(0.05):
         look = watched.look()
         chunk = look.snapshot["chunk"]
-        if chunk["row"] > chunk["d_planned"] and any(chunk["weights"][chunk["row"] + 3 :]):
+        if len(look.executed) > 3 and any(chunk["weights"][max(look.executed) + 3 :]):
             return look
     raise SessionError(f"session {SESSION!r} has ended before it was drawn")
 
