@@ -108,7 +108,7 @@ def stretch(session: Session, seconds: float) -> Stretch:
 
 
 def test_a_tick_is_the_same_beside_a_recorder(core: int, benchmark, long: bool) -> None:  # type: ignore[no-untyped-def]
-    count, seconds = (11, 4.0) if long else (3, 1.2)
+    count, seconds = (11, 4.0) if long else (3, 1.0)
     pairs: list[tuple[Stretch, Stretch]] = []
     costs: list[Cost] = []
 
