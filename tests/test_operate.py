@@ -6,7 +6,7 @@ import re
 
 import pytest
 from launched import ROOT, run_module
-from shown_session import shown_session
+from shown_session import Shown
 
 from rt.record import messages
 from rt.records import Hold
@@ -51,11 +51,11 @@ def test_each_topic_of_a_recording_is_named_and_no_other() -> None:
 
 def test_each_metric_and_each_reason_exists() -> None:
     prometheus = pytest.importorskip("prometheus_client", reason="without the extra [metrics]")
-    from rt.launcher.figures import Figures
+    from rt.metrics.figures import Figures
 
-    with shown_session(config()) as shown:
+    with Shown(config()) as shown:
         figures = Figures(shown.session, shown.config, lambda: {"inference": 0})
-        shown.write("tick", tick=1, t_state=shown.now_ns)
+        shown.publish("tick", tick=1, t_state=shown.now_ns)
         told = prometheus.generate_latest(figures).decode()
         figures.close()
     # A family is named by its help, a counter of it by its samples too.

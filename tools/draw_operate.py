@@ -14,7 +14,6 @@ import signal
 import sys
 import tempfile
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +22,7 @@ from rt.cli import end_with_sentence
 from rt.dashboard.look import Look, Watched
 from rt.dashboard.watch import View
 from rt.errors import MissingPackageError, SessionError
+from rt.extras import need
 from rt.session import Session
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,6 @@ sys.path.insert(0, str(ROOT / "tests"))  # whose browser and launches these are
 
 DOCS = ROOT / "docs"
 SESSION = "igris_b_shown"
-EXTRAS = {"mujoco": "sim", "matplotlib": "viz", "mcap": "record", "websockets": "web"}
 STILL_S, AFTER_S = 6.0, 8.0  # inference stands still for longer than its chunk, and goes on again
 COLUMNS, LINES = 80, 32
 SPAN_S = 0.5  # of a bar in the dashboard's jitter
@@ -44,11 +43,8 @@ PAGE = (
 
 def needed_browser() -> str:
     """Its program. Raises MissingPackageError, in a sentence, if anything is missing."""
-    if missing := [extra for module, extra in EXTRAS.items() if find_spec(module) is None]:
-        raise MissingPackageError(
-            f"these pictures need the extras {', '.join(missing)}: in the project's folder, "
-            f"pip install -e '.[{','.join(missing)}]'"
-        )
+    for extra in ("sim", "viz", "record", "web"):
+        need(extra, "a picture of docs/operate.md")
     from browser import find_browser
 
     program = find_browser()

@@ -39,5 +39,5 @@ def microseconds(us: float) -> str:
 def milliseconds(ms: float) -> str:
     """820 ms, 30 s or 20 min."""
     if abs(ms) < 1e4:
-        return f"{ms:.0f} ms"
+        return f"{round(ms)} ms"  # of -0.3 it is 0
     return f"{ms / 1e3:.0f} s" if abs(ms) < 1e6 else f"{ms / 6e4:.0f} min"

@@ -141,7 +141,8 @@ def _draw_delays(panel: Any, found: list[Delay]) -> None:
             [d.t_s for d in marks], [d.counted for d in marks], style, color=colour, label=label
         )
     if found:
-        panel.set_ylim(bottom=0)
+        highest = max(max(d.counted, d.planned or 0) for d in found)
+        panel.set_ylim(0, 1.3 * max(highest, 1))  # with room for the legend
         panel.legend(loc="upper left", fontsize=8, ncols=3)
 
 

@@ -50,15 +50,19 @@ class Recorder:
         events = Events(
             self._rings["chunk"], self._rings["status.inference"], config.params.ticks_per_row
         )
-        about = origin(config, offset_ns)  # asks git, which may take longer than a ring of frames
         sources: list[Source] = [Ticks(config, offset_ns, events), Chunks(config, offset_ns)]
         sources += [Frames(camera, offset_ns) for camera in config.params.camera_names]
-        self._sources = [(source, self._follow(source)) for source in sources]
+        self._sources: list[tuple[Source, Tail]] = []
         self._refused = {source.ring: 0 for source in sources}  # by the writer
         self._told, self._tell_at = 0, 0.0
         channels = {t: c for source in sources for t, c in source.channels.items()}
         self.output = new_output(folder, session.name)
+        about = origin(config, offset_ns)
         self._writer = Writer(self.output, channels | {RECORDER: Channel()}, about)
+        # In turn, the frames last: they leave their rings before a thousand ticks are encoded.
+        for source in sources:
+            self._sources.append((source, self._follow(source)))
+            self._take()
 
     def _follow(self, source: Source) -> Tail:
         """From half a ring back: the other half may be overwritten while that is read. What lies
