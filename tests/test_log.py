@@ -179,11 +179,11 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
 
 def driven(folder: Path, monkeypatch: pytest.MonkeyPatch, **overrides: Any) -> Config:
     """A session of nobody's robot, whose children may be modules that lie in `folder`."""
-    (folder / "driver.py").write_text(
+    (folder / "nobody.py").write_text(
         "from rt.robots.robot import Backend\nBACKENDS = {'sim': Backend(robot='nobody:Robot')}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-    return config(driver=str(folder / "driver.py"), session=unique_session("log"), **overrides)
+    return config(driver=str(folder / "nobody.py"), session=unique_session("log"), **overrides)
 
 
 def test_ticks_that_nobody_could_read_are_told_as_missed(

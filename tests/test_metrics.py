@@ -461,7 +461,7 @@ def test_the_flags_mean_no_port_and_loopback_unless_they_say_so() -> None:
 @pytest.fixture
 def driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Of a launch that is stopped while its first process loads."""
-    driver = tmp_path / "driver.py"
+    driver = tmp_path / "nobody.py"
     driver.write_text(
         "from rt.robots.robot import Backend\nBACKENDS = {'sim': Backend(robot='nobody:Robot')}\n"
     )
