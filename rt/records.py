@@ -175,6 +175,7 @@ STATUS = np.dtype(
     ]
 )
 
+AT_WORK = ("ready", "running")  # states of a process that does what it is there for
 OVER = ("ended", "failed")  # states of a process that has said its last word
 
 SESSION = np.dtype([("json", "S65536")])

@@ -254,6 +254,8 @@ def test_each_panel_says_what_was_told(browser: Browser, shown: Shown) -> None:
     with viewing(shown.session.name) as view:
         shown.again(row=8.0)
         shown.tell("control", detail=b"[" + grants + b"]")
+        shown.tell("inference", b"ready")
+        shown.tell("sim", b"loading")
         shown.publish("frame.head", t_capture=clock.now_ns() - 120_000_000_000)
         with closing(Feed(shown.session)) as feed:
             feed.follow()
@@ -271,6 +273,8 @@ def test_each_panel_says_what_was_told(browser: Browser, shown: Shown) -> None:
         )
         assert lines == [event["words"] for event in told["events"]][::-1]
         assert "not granted: scheduler\n" in browser.text("processes") + "\n"
+        states = "[...document.querySelectorAll('#processes td:nth-child(2)')]"
+        assert browser.eval(f"{states}.map(s => s.className)") == ["good"] * 3 + ["worth"]
         captions = "[...document.querySelectorAll('figcaption')].map(c => c.innerText)"
         assert [" old: " in caption for caption in browser.eval(captions)] == [True, False]
         delay = "[...document.querySelectorAll('#chunk_figures dd')][1]"

@@ -20,7 +20,7 @@ from rt.dashboard.lines import (
 )
 from rt.dashboard.look import Look
 from rt.dashboard.sparkline import sparkline
-from rt.records import OVER, Hold, named
+from rt.records import AT_WORK, OVER, Hold, named
 
 GOOD, BAD, WORTH_A_LOOK = "green", "bold red", "bold yellow"
 STALLED_S = 1.0
@@ -65,12 +65,12 @@ def processes(look: Look, most: int) -> list[Text]:
     lines = [_process(p) for p in found[: len(found) - len(left_out)]]
     if left_out:
         well = sum(map(_is_well, left_out))
-        lines.append(Text(f"and {len(left_out)} more, {well} of them running", "dim"))
+        lines.append(Text(f"and {len(left_out)} more, {well} of them at work", "dim"))
     return lines
 
 
 def _is_well(process: dict[str, Any]) -> bool:
-    return _state(process) == "running"
+    return _state(process) in AT_WORK
 
 
 def _state(process: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _state(process: dict[str, Any]) -> str:
 
 def _process(process: dict[str, Any]) -> Text:
     state, age, share = _state(process), process["heartbeat_age_ms"], process["cpu_percent"]
-    style = GOOD if state == "running" else BAD if state in ("failed", "gone") else WORTH_A_LOOK
+    style = GOOD if state in AT_WORK else BAD if state in ("failed", "gone") else WORTH_A_LOOK
     said = process.get("detail", "")
     if refused := [g["name"] for g in process.get("realtime", ()) if not g["ok"]]:
         said = "not granted: " + ", ".join(refused)

@@ -13,7 +13,7 @@ import numpy as np
 
 from rt import clock
 from rt.child import QUIET_SIGNALS
-from rt.records import text
+from rt.records import AT_WORK, text
 from rt.session import Session
 
 RESTARTS = 5  # of one child; the count is forgotten after it has run for STEADY_S
@@ -98,7 +98,7 @@ class Child:
     def note_running(self) -> None:
         """It runs: remember that it became ready, and forget its restarts after a while."""
         now = time.monotonic()
-        if self.state not in ("ready", "running"):
+        if self.state not in AT_WORK:
             self._unready = now  # however long it loads, that is no steady running
             return
         self._was_ready = True

@@ -210,7 +210,7 @@ function showProcesses(processes) {
     const done = ["ended", "failed"].includes(process.state);
     const state = process.scheduler === "gone" && !done ? "gone" : process.state;
     const lost = ["failed", "gone"].includes(state);
-    const kind = state === "running" ? "good" : lost ? "bad" : "worth";
+    const kind = ["ready", "running"].includes(state) ? "good" : lost ? "bad" : "worth";
     const row = element("tr");
     const share = process.cpu_percent === null ? "" : `${process.cpu_percent.toFixed(1)} %`;
     const beat = process.heartbeat_age_ms;
