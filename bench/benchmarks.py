@@ -38,7 +38,7 @@ def text(section: str, figures: dict[str, Any]) -> str:
     return str(importlib.import_module(f"sections.{section}").text(figures))
 
 
-PAGE = results.Page("benchmarks", HEAD, SECTIONS, text)
+PAGE = results.Page("benchmarks", HEAD, SECTIONS, text, gathered=("budgets",))
 
 
 if __name__ == "__main__":

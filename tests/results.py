@@ -3,7 +3,8 @@
 A page (docs/benchmarks.md, docs/reliability.md) has sections; the tests of a run keep the figures
 of some of them, each with the machine, the day, the commit and how it was run. A section that was
 not measured stays as it was, and so does the word that a test failed, until it passes. A run of a
-part, or one that was interrupted, leaves the page alone: a section is of one run.
+part, or one that was interrupted, leaves the page alone: a section is of one run, but for those
+that several files fill, which tell what run the rest of their figures is of.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Page:
     head: str
     sections: Iterable[str]  # in their order
     text: Callable[[str, dict[str, Any]], str]  # a section's, in Markdown, from its figures
+    gathered: Iterable[str] = ()  # the sections that several files fill
 
     def save(self, outcome: Outcome, run: str) -> None:
         """Keep what this run measured, and which of its tests failed or were skipped."""
@@ -93,6 +95,8 @@ class Page:
             SKIPPED: skipped | outcome.skipped,
         }
         new = {name: Measured(machine(), today, found, run) for name, found in figures.items()}
+        for name in {*self.gathered} & {*kept} & {*SECTIONS}:
+            new[name] = _gathered(kept[name], new[name])
         encoded = msgspec.json.encode(kept | new, enc_hook=_plain)
         self._kept.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
@@ -145,17 +149,27 @@ def conclude(terminal: pytest.TerminalReporter, page: Page, exit_code: int, flag
 
 
 def commit() -> str:
-    """The commit that is run."""
-    command = ("git", "describe", "--always", "--dirty", "--exclude=*")
-    return (
-        subprocess.run(command, cwd=DOCS, capture_output=True, text=True).stdout.strip() or "none"
-    )
+    """The commit that is run; pages that another run has just written do not change it."""
+    command = ("git", "describe", "--always", "--exclude=*")
+    told = subprocess.run(command, cwd=DOCS, capture_output=True, text=True).stdout.strip()
+    changed = ("git", "diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)docs")
+    dirty = subprocess.run(changed, cwd=DOCS, capture_output=True).returncode
+    return told + ("-dirty" if dirty else "") if told else "none"
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _gathered(old: Measured, new: Measured) -> Measured:
+    """What was measured now, and of `old` what was not."""
+    if set(old.figures) <= set(new.figures):
+        return new
+    before = f"{old.date}; {old.run}".partition(" (the rest: ")[0]
+    run = f"{new.run} (the rest: {before})"
+    return Measured(new.machine, new.date, old.figures | new.figures, run)
 
 
 def _figures(measured: dict[str, Measured], section: str) -> dict[str, Any]:

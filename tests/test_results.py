@@ -8,7 +8,11 @@ import pytest
 import results
 from results import Outcome, Page
 
-PAGE = Page("page", "# Page", ("a", "b"), lambda name, found: f"## {name}\n\n{found['n']} of them.")
+PAGE = Page(
+    *("page", "# Page", ("a", "b", "many")),
+    lambda name, found: f"## {name}\n\n{found['n']} of them.",
+    gathered=("many",),
+)
 
 
 @pytest.fixture
@@ -48,3 +52,23 @@ def test_a_failure_stays_until_the_test_passes(docs: Path, monkeypatch: pytest.M
     text = run(monkeypatch, docs, {"a": {"n": 1}}, Outcome(["t_bad", "t_skipped"], [], {}))
     assert "t_bad" not in text
     assert "t_skipped" not in text
+
+
+def test_a_section_that_several_files_fill_keeps_what_was_not_measured_again(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after(measured: object, commit: str) -> str:
+        monkeypatch.setattr(results, "SECTIONS", measured)
+        PAGE.save(Outcome([], [], {}), commit)
+        PAGE.write()
+        return docs.read_text()
+
+    after({"many": {"n": 1, "m": 1}}, "commit 1")
+    text = after({"many": {"n": 2}}, "commit 2")
+    assert "2 of them." in text
+    assert "commit 2 (the rest: " in text
+    assert "commit 1)" in text
+    text = after({"many": {"m": 3}}, "commit 3")
+    assert "2 of them." in text
+    assert "commit 1" not in text
+    assert "the rest" not in after({"many": {"n": 4, "m": 4}}, "commit 4")
