@@ -353,6 +353,7 @@ def test_a_client_that_never_reads_is_hung_up_on_and_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(server, "MOST_BYTES", 0)
     monkeypatch.setattr(server, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(server, "PERIOD_S", 0.005)  # so that what the kernel holds is full soon
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     head = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     with served.connect() as client, socket.socket() as silent:

@@ -1,7 +1,7 @@
 """The web view's server: a page, and a WebSocket over which it is told what is new.
 
 Guarantees:
-  - Read-only: nothing that a client says is read, but for its request.
+  - Read-only: nothing that a client says is looked at, but for its request.
   - A client that does not keep up misses messages, and is hung up on in the end: it holds up no
     other client, and costs a bounded amount of memory.
 Assumptions:
@@ -21,6 +21,7 @@ import msgspec
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.asyncio.server import serve as listen
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from rt.web.access import SOCKET, refusal
@@ -122,7 +123,10 @@ class Server:
         _send_all([client], self._pictures.newest())
         self._clients[client] = time.monotonic()
         try:
-            await client.wait_closed()
+            while True:  # what is not taken would hide from us that it has gone
+                await client.recv()
+        except ConnectionClosed:
+            pass
         finally:
             del self._clients[client]
 
