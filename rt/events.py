@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -36,6 +36,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.words if self.tick < 0 else f"tick {self.tick}: {self.words}"
 
 
+class Counted(NamedTuple):
+    """A chunk whose delay inference has counted."""
+
+    observed: int  # the tick of its observation
+    counted_in: int  # the tick in whose record its use was looked for
+    d: int
+
+
 class Events:
     """Follows a session's chunks and its inference, and reads the rest off the tick records."""
 
@@ -47,7 +55,9 @@ class Events:
         self._chunks = Tail(chunks)
         self._statuses = Tail(inference)
         self._planned: dict[int, int] = {}  # by chunk that starts where its observation was: d
-        self._counted: dict[int, tuple[int, int]] = {}  # by chunk, by inference: in which tick, d
+        self._counted: dict[int, Counted] = {}  # by chunk, what inference made of it
+        self._observed = -1  # the tick that the newest chunk was observed in
+        self._since = 0  # the tick from which on none is missing
         self._last: Any = None  # the newest tick that differed from the one before
         self._tick, self._t_ns = -1, 0  # the newest
         self._held_since = 0  # the tick
@@ -61,6 +71,8 @@ class Events:
         missed: how many tick records were overwritten so far (`TickStatistics.missed`); between two
         calls no others may be left out.
         """
+        if len(ticks) and (self._last is None or missed > self._missed["tick"]):
+            self._since = int(ticks["tick"][0])
         self._take_chunks()  # after the ticks were read, so that each chunk in use is known
         if len(ticks):
             self._tick, self._t_ns = int(ticks["tick"][-1]), int(ticks["t_wake"][-1])
@@ -75,8 +87,9 @@ class Events:
             if not chunk["cold"]:
                 self._planned[index] = int(chunk["d_planned"])
             if chunk["previous_d_counted"] >= 0:
-                counted = int(chunk["obs_tick"]), int(chunk["previous_d_counted"])
-                self._counted[index - 1] = counted
+                d = int(chunk["previous_d_counted"])
+                self._counted[index - 1] = Counted(self._observed, int(chunk["obs_tick"]), d)
+            self._observed = int(chunk["obs_tick"])
 
     def _of_missed(self, ring: str, missed: int) -> Iterator[Event]:
         """Records that nobody can tell of any more; not those from before our first look."""
@@ -122,14 +135,14 @@ class Events:
 
     def _of_unused(self) -> Iterator[Event]:
         """Late chunks that were never used, since nothing was to be executed when they came."""
-        for chunk, (counted_in, counted) in list(self._counted.items()):
+        for chunk, (observed, counted_in, d) in list(self._counted.items()):
             if self._tick < counted_in:
                 continue  # the tick that used it may be still to come
             del self._counted[chunk]
-            planned = self._planned.get(chunk, counted)
+            planned = self._planned.get(chunk, d)
             self._planned = {index: d for index, d in self._planned.items() if index > chunk}
-            if counted > planned:
-                words = f"chunk {chunk} came after {counted} rows, planned were {planned}: unused"
+            if d > planned and observed >= self._since:  # else a tick that is gone may have used it
+                words = f"chunk {chunk} came after {d} rows, planned were {planned}: unused"
                 yield Event(self._t_ns, self._tick, "late_chunk", words)
 
     def _of_hold(self, tick: Any, t_ns: int, k: int) -> Iterator[Event]:

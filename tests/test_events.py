@@ -246,8 +246,8 @@ def test_a_chunk_whose_first_use_was_overwritten_is_late_in_the_tick_of_that_use
 
 def test_a_late_chunk_that_was_never_used_is_told_once(told: Told) -> None:
     told.of({"tick": 1})
-    told.publish(1, d_planned=2)
-    told.publish(1, d_planned=2, obs_tick=9, previous_d_counted=5)
+    told.publish(1, obs_tick=1, d_planned=2)
+    told.publish(1, obs_tick=9, d_planned=2, previous_d_counted=5)
     assert told.of({"tick": 8}) == []  # tick 9 may be the one that used it
     late = (9, "late_chunk", "chunk 0 came after 5 rows, planned were 2: unused")
     assert told.of({"tick": 9}) == [late]
@@ -258,9 +258,19 @@ def test_a_late_chunk_that_was_never_used_is_told_once(told: Told) -> None:
 
 def test_a_late_chunk_whose_use_is_read_after_its_count_is_told_once(told: Told) -> None:
     told.of({"tick": 1})
-    told.publish(1, d_planned=0)
+    told.publish(1, obs_tick=1, d_planned=0)
     told.publish(1, obs_tick=5, previous_d_counted=3)
     in_use = {"chunk": 0, "chunk_first_tick": 2, "chunk_first_used_tick": 5}
     assert told.of({"tick": 4}) == []
     seen = told.of({"tick": 5, **in_use}, {"tick": 6, **in_use})
     assert seen == [(5, "late_chunk", "chunk 0 came late: after 3 rows, planned were 0")]
+
+
+def test_nobody_is_told_that_a_chunk_was_unused_whose_ticks_are_gone(told: Told) -> None:
+    told.publish(1, obs_tick=40, d_planned=2)
+    told.publish(1, obs_tick=50, d_planned=2, previous_d_counted=5)
+    assert told.of({"tick": 5000}, {"tick": 5001}, missed=3000) == []  # who begins late
+    told.publish(1, obs_tick=5001, d_planned=2)
+    told.publish(1, obs_tick=5010, d_planned=2, previous_d_counted=5)
+    seen = told.of({"tick": 5020}, missed=3010)  # the ticks in between were overwritten
+    assert [kind for _, kind, _ in seen] == ["missed"]
