@@ -69,7 +69,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rt.inspect", description=__doc__)
     add = parser.add_argument
     add("--session", help="default: the one session that is running")
-    add("--json", action="store_true", help="the same as JSON")
+    add("--json", action="store_true", help="the same as JSON; with --watch an object a line")
     add("--watch", action="store_true", help="a dashboard, until Ctrl-C")
     add("--interval", type=float, default=0.5, help="seconds between two looks")
     add("--plot", type=Path, metavar="FILE.png", help="draw jitter, delays and actions")
@@ -83,7 +83,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("interval", "last"):
         if not 0 < (seconds := getattr(args, name)) < 3600:
-            parser.error(f"--{name}: expected seconds between 0 and 3600, got {seconds}")
+            parser.error(
+                f"--{name}: expected more than 0 and less than 3600 seconds, got {seconds}"
+            )
     if not 0 <= args.port < 65536:
         parser.error(f"--port: expected a number from 0 to 65535, got {args.port}")
     return args

@@ -36,7 +36,7 @@ from rt.shm.own_file import open_own
 
 SHM = Path("/dev/shm")
 TICK_HISTORY = 2048  # ticks that inspect and the summary can look back
-CHUNK_HISTORY = 128  # chunks: three quarters of them, at 20 Hz more than the last 10 s
+CHUNK_HISTORY = 128  # chunks: three quarters of them, at 20 Hz and s >= 3 more than the last 10 s
 
 
 def check_name(name: str) -> str:

@@ -167,8 +167,7 @@ def _gathered(old: Measured, new: Measured) -> Measured:
     """What was measured now, and of `old` what was not."""
     if set(old.figures) <= set(new.figures):
         return new
-    before = f"{old.date}; {old.run}".partition(" (the rest: ")[0]
-    run = f"{new.run} (the rest: {before})"
+    run = f"{new.run} (the rest: {old})"  # and all of its history, until all is measured again
     return Measured(new.machine, new.date, old.figures | new.figures, run)
 
 

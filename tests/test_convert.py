@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from recorded import RecordedSession, record_all
 from two_episodes import COUNTED, EXECUTED, LEFT_OUT, files_up_to, record_two_episodes
 
@@ -20,8 +21,9 @@ from rt.config import ImageSize
 from rt.delays import delays, swaps
 from rt.errors import ConfigError, MissingPackageError
 from rt.record.reading import Recording
-from rt.records import tick_dtype
+from rt.records import Hold, tick_dtype
 from rt.replay.__main__ import main
+from rt.replay.beside import written_beside
 from rt.replay.differences import told
 from rt.replay.rows import episodes, left_out
 
@@ -297,3 +299,30 @@ def test_of_a_disk_that_is_full_nothing_half_is_left(
     with files_up_to(20_000), pytest.raises(ConfigError, match="is the disk full"):
         main([str(recording.path), "--to", "rerun", str(tmp_path / "x.rrd")])
     assert list(tmp_path.iterdir()) == []
+
+
+def executed_ticks(count: int) -> NDArray[Any]:
+    """Of one episode, a row in each."""
+    ticks = np.zeros(count, tick_dtype(2, 2))
+    ticks["tick"] = ticks["row"] = np.arange(count)
+    return ticks
+
+
+def test_a_robot_that_may_have_been_moved_begins_another_episode() -> None:
+    ticks = executed_ticks(20)
+    for first, hold in ((4, Hold.EXPIRED), (12, Hold.NOT_FOLLOWING)):
+        ticks["hold"][first : first + 3], ticks["row"][first : first + 3] = hold, -1
+    found = [(number, rows["tick"].tolist()) for number, rows in episodes(ticks, 1)]
+    assert found == [(0, [*range(4), *range(7, 12)]), (0, [*range(15, 20)])]
+
+
+def test_ticks_that_are_not_there_are_counted_as_left_out() -> None:
+    ticks = np.delete(executed_ticks(20), slice(5, 9))
+    assert left_out(ticks) == {"skipped or lost": 4}
+
+
+def test_what_is_converted_is_its_owners_alone(tmp_path: Path) -> None:
+    for path, make in ((tmp_path / "a", Path.mkdir), (tmp_path / "b", Path.touch)):
+        with written_beside(path) as beside:
+            make(beside)
+        assert path.stat().st_mode & 0o077 == 0

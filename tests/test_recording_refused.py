@@ -366,6 +366,12 @@ def test_what_cannot_be_mended_is_refused(whole: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "mended").exists()
 
 
+def test_mending_does_not_replay_and_says_so(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--mend: expected no --mode with it"):
+        main([str(whole), "--mend", str(tmp_path / "out.mcap"), "--mode", "naive"])
+    assert not (tmp_path / "out.mcap").exists()
+
+
 def test_no_file_is_overwritten_with_a_mended_one(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a new file, got: File exists"):
         mend(whole, whole)

@@ -68,7 +68,7 @@ def test_a_section_that_several_files_fill_keeps_what_was_not_measured_again(
     assert "2 of them." in text
     assert "commit 2 (the rest: " in text
     assert "commit 1)" in text
-    text = after({"many": {"m": 3}}, "commit 3")
-    assert "2 of them." in text
-    assert "commit 1" not in text
+    text = after({"many": {"n": 3}}, "commit 3")
+    assert "3 of them." in text
+    assert "commit 1" in text, "whose m still is"
     assert "the rest" not in after({"many": {"n": 4, "m": 4}}, "commit 4")

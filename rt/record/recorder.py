@@ -59,7 +59,7 @@ class Recorder:
         self.output = new_output(folder, session.name)
         about = origin(config, offset_ns)
         self._writer = Writer(self.output, channels | {RECORDER: Channel()}, about)
-        # In turn, the frames last: they leave their rings before a thousand ticks are encoded.
+        # In turn, the frames last: they would leave their rings while a thousand ticks are encoded.
         for source in sources:
             self._sources.append((source, self._follow(source)))
             self._take()

@@ -40,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     if recording.problem:
         print(f"warning: {recording.problem}", file=sys.stderr)
     if args.mend is not None:
+        given = [flag for flag in ("policy", "mode", "delay_ms", "plot") if getattr(args, flag)]
+        if given:
+            raise ConfigError(f"--mend: expected no --{given[0]} with it: mend first, then replay")
         print(f"wrote {mend(args.file, args.mend)} messages to {args.mend}")
         return 0
     if convert is not None:

@@ -1,6 +1,7 @@
 """`--to lerobot DIR`: a recording as a LeRobotDataset (v3.0), to learn from.
 
-An episode for each of the recording's, a frame for each row that was executed, HZ frames a second:
+An episode for each of the recording's, a frame for each row that was executed and has its images,
+HZ frames a second:
 
 observation.state         (A,) float32, rad: as measured in the row's tick
 action                    (A,) float32, rad: what was sent in that tick, after the limits
@@ -12,9 +13,9 @@ State and action are in the order of robot.yaml's state_keys, as policies get an
 normalised.
 
 What was not executed is left out, and counted: ramps, pauses, the shutdown, a dry run, and holds.
-No policy chose to hold: who learned from it would learn to stand still. The robot stays where it is
-meanwhile, and its episode goes on from there; but LeRobot's times count frames, so the time that a
-hold took is not in them.
+No policy chose to hold: who learned from it would learn to stand still. Where the robot stayed
+where it was its episode goes on; where it may have been moved (no state, a fault, not following)
+another begins. LeRobot's times count frames: the time that a hold took is not in them.
 """
 
 from __future__ import annotations

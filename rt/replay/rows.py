@@ -9,20 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.records import Hold, Phase, named
+from rt.records import UNSEEN, Hold, Phase, named
 
 
 def episodes(ticks: NDArray[Any], ticks_per_row: int) -> Iterator[tuple[int, NDArray[Any]]]:
     """Each episode's number, and a tick record of each of its executed rows; without those that
-    executed none. ticks: (n,), oldest first."""
-    executed = ticks[_executed(ticks)]
-    for number in np.unique(executed["episode"]):
-        yield int(number), _rows(executed[executed["episode"] == number], ticks_per_row)
+    executed none. In two parts where the robot may have been moved meanwhile: where it gave no
+    state, had a fault or did not follow. ticks: (n,), oldest first."""
+    executed, moved = _executed(ticks), np.cumsum(np.isin(ticks["hold"], UNSEEN))
+    for number in np.unique(ticks["episode"][executed]):
+        of = executed & (ticks["episode"] == number)
+        for part in np.unique(moved[of]):
+            yield int(number), _rows(ticks[of & (moved == part)], ticks_per_row)
 
 
 def left_out(ticks: NDArray[Any]) -> dict[str, int]:
     """How many ticks executed no row, by what they did; the most frequent first."""
-    return dict(Counter(_doing(tick) for tick in ticks[~_executed(ticks)]).most_common())
+    found = Counter(_doing(tick) for tick in ticks[~_executed(ticks)])
+    found["skipped or lost"] = int(np.maximum(np.diff(ticks["tick"]) - 1, 0).sum())
+    return dict((+found).most_common())
 
 
 def _executed(ticks: NDArray[Any]) -> NDArray[np.bool_]:
