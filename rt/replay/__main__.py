@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rt.record.reading import Recording
 
 MAX_DELAY_MS = 10_000
+REPLAYED = ("policy", "mode", "delay_ms", "plot")  # flags of what converts and mends nothing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if recording.problem:
         print(f"warning: {recording.problem}", file=sys.stderr)
     if args.mend is not None:
-        given = [flag for flag in ("policy", "mode", "delay_ms", "plot") if getattr(args, flag)]
+        given = [flag for flag in REPLAYED if getattr(args, flag)]
         if given:
             raise ConfigError(f"--mend: expected no --{given[0]} with it: mend first, then replay")
         print(f"wrote {mend(args.file, args.mend)} messages to {args.mend}")
@@ -87,7 +88,7 @@ def _converter(args: argparse.Namespace) -> Callable[[Recording], str] | None:
     if len(paths) not in target.paths:
         got = " ".join(paths) or "nothing"
         raise ConfigError(f"--to {name}: expected {target.takes} after it, got {got}")
-    for flag in ("policy", "mode", "delay_ms", "plot", "mend", "images"):
+    for flag in (*REPLAYED, "mend", "images"):
         if getattr(args, flag) and flag not in target.flags:
             raise ConfigError(f"--to {name} converts what was recorded: expected no --{flag}")
     convert = import_module(target.module).convert
