@@ -13,7 +13,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from rt import clock
@@ -46,9 +46,10 @@ class Status:
         record["detail"] = text[: record["detail"].dtype.itemsize]
         self._ring.write(record)
 
-    def count(self, late: int, dropped: int) -> None:
-        """Inference's counters, published with the next write or beat."""
+    def count(self, late: int, dropped: int, replies: Sequence[int]) -> None:
+        """Inference's counters, published with the next write or beat. replies: by `Reply`."""
         self._record["late"], self._record["dropped"] = late, dropped
+        self._record["replies"] = replies
 
     def beat(self) -> None:
         """Only the heartbeat."""

@@ -4,7 +4,8 @@ RtError                       exit code 2: a user's mistake, told in one sentenc
 ├── ConfigError               a flag, a file, a key or a value is wrong
 ├── MissingPackageError       an optional package is absent (the message is its pip command)
 ├── PolicyError               a policy cannot be built or run
-│   └── CheckpointError       its checkpoint is missing, unsafe or does not fit
+│   ├── CheckpointError       its checkpoint is missing, unsafe or does not fit
+│   └── NoAnswerError         it gave no chunk this time, through no fault of its own
 ├── RealtimeError             --require_rt, and the kernel did not grant it
 ├── RobotError                the robot cannot be reached or answers nonsense
 ├── SessionError              a session's name or its files are in a bad state
@@ -23,6 +24,11 @@ A message says what, what was expected, what came, and the command or key that m
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rt.records import Reply
 
 LONGEST = 1000  # characters of a sentence
 
@@ -57,6 +63,17 @@ class PolicyError(RtError):
 
 class CheckpointError(PolicyError):
     """A checkpoint is missing, unsafe or does not fit its model."""
+
+
+class NoAnswerError(PolicyError):
+    """The policy gave no chunk this time, through no fault of its own: it is on another machine.
+
+    The robot goes on with what it has, and asks again; `reply` says what happened.
+    """
+
+    def __init__(self, message: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class RealtimeError(RtError):

@@ -85,6 +85,16 @@ class Answer(IntEnum):
     EXPIRED = 3  # it waited longer than ORDER_VALID_S, and its operator was told that it failed
 
 
+class Reply(IntEnum):
+    """What came of asking a policy on another machine for a chunk."""
+
+    OK = 0
+    TOO_LATE = 1  # no answer within the deadline
+    LOST = 2  # the connection broke while the answer was awaited
+    UNREACHABLE = 3  # there is no connection
+    WRONG = 4  # an answer came, and it is no chunk for this robot
+
+
 def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
     """One tick. `state` (state_dim,) rad as measured, `command` (action_dim,) rad as sent."""
     return np.dtype(
@@ -171,6 +181,7 @@ STATUS = np.dtype(
         ("progress", "f8"),  # 0..1 while loading and warming up
         ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
         ("dropped", "i8"),  # inference: chunks of a wrong shape, not finite, or not given
+        ("replies", "i8", (len(Reply),)),  # inference: how often a remote policy's was each
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )

@@ -10,13 +10,14 @@ import pytest
 from launched import unique_session
 
 from rt import clock
+from rt.child import Status
 from rt.config import Config
-from rt.errors import PolicyError
+from rt.errors import NoAnswerError, PolicyError
 from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
-from rt.records import Hold, Phase
+from rt.records import STATUS, Hold, Phase, Reply
 from rt.session import Session, ring_table
 from rt.testing import ScriptedPolicy, config
 
@@ -128,6 +129,36 @@ def test_a_policy_that_raises_costs_a_chunk_and_one_that_always_does_the_process
     with pytest.raises(ValueError, match="out of memory"):
         pipeline.step(b.tick(99))
     assert b.chunks.head == 0
+
+
+def test_a_policy_that_nobody_answers_may_be_asked_for_ever(bench: Callable[..., Bench]) -> None:
+    b = bench()
+
+    def silent(n: int, chunk: Any) -> Any:
+        raise NoAnswerError("no answer within 1000 ms", Reply.TOO_LATE)
+
+    pipeline = b.pipeline(silent)
+    for k in range(6 * FAILURES_IN_A_ROW):  # at 20 Hz, 3 s without a network
+        assert pipeline.step(b.tick(k))
+        assert pipeline.dropped == k + 1
+        assert pipeline.problem == "no answer within 1000 ms"
+    b.policy._script = lambda n, chunk: chunk
+    assert pipeline.step(b.tick(99))
+    assert (b.chunks.head, pipeline.problem) == (1, "")
+
+
+@pytest.mark.parametrize("replies", [None, [5, 4, 3, 2, 1]])
+def test_what_came_of_asking_is_in_the_status(bench: Callable[..., Bench], replies: Any) -> None:
+    b = bench()
+    pipeline = b.pipeline()
+    if replies:
+        setattr(b.policy, "replies", replies)  # noqa: B010  (an optional attribute)
+    b.session.create({"status.inference": (STATUS, 8)})
+    with Status(b.session, "inference") as status, b.session.reader("status.inference") as ring:
+        pipeline.tell(status)
+        told = ring.buffer()
+        assert ring.read_latest(told) == 0
+    assert told["replies"].tolist() == (replies or [0] * len(Reply))
 
 
 def test_warm_up_refuses_a_policy_of_another_shape_or_too_slow(bench: Callable[..., Bench]) -> None:

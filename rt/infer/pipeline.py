@@ -2,7 +2,7 @@
 
 Guarantees:
   - A chunk that is not (H, A), not finite, or whose policy raised, is dropped and counted; control
-    never sees it.
+    never sees it. What is none of the policy's doing (NoAnswerError) may happen for ever.
   - A chunk is complete before it is published, and its `first_tick` follows
     docs/architecture.md.
 """
@@ -19,16 +19,18 @@ from rt.arrays import Chunk
 from rt.child import Status
 from rt.clock import Ticks
 from rt.config import Config
-from rt.errors import PolicyError
+from rt.errors import NoAnswerError, PolicyError
 from rt.infer.modes import Mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, Zeros, example_observation
 from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
+from rt.records import Reply
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
 FAILURES_IN_A_ROW = 10
+NO_REPLIES = (0,) * len(Reply)  # of a policy that is here
 
 
 class Pipeline:
@@ -124,6 +126,8 @@ class Pipeline:
         try:
             self.problem = self._take(plan, self._infer(plan, observation))
             self._failures = 0
+        except NoAnswerError as error:  # a new process would get no other answer
+            self.problem = str(error)
         except Exception as error:  # a policy's fault costs one chunk, not the process
             self._failures += 1
             if self._failures >= FAILURES_IN_A_ROW:
@@ -137,7 +141,7 @@ class Pipeline:
 
     def tell(self, status: Status) -> None:
         """How inference fares: its counters, and what it waits for or what was wrong last."""
-        status.count(self.late, self.dropped)
+        status.count(self.late, self.dropped, getattr(self._policy, "replies", NO_REPLIES))
         status.write("ready", detail=self.observer.waiting_for or self.problem)
 
     def _tell_of_new_episode(self, episode: int) -> None:

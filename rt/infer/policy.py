@@ -55,6 +55,9 @@ class Policy(Protocol):
       latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call
       modes                    names of the modes that it can serve; without it: all but `prefix`
       action_context_size      rows of "action_context" that it asks for
+      replies                  list[int], by `rt.records.Reply`: how often what came of asking for a
+                               chunk, of a policy on another machine. What is not OK is raised as
+                               NoAnswerError: it costs this chunk alone, however often
     """
 
     def __init__(self, components: dict[str, nn.Module], **kwargs: Any) -> None:
