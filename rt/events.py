@@ -1,4 +1,5 @@
-"""What happened in a session that is worth a line: every hold, late chunk and refused chunk, once.
+"""What happened in a session that is worth a line: every hold, late chunk, refused chunk and
+missing answer, once.
 
 Guarantees:
   - Everything is told from the records, so whoever reads the same records tells the same.
@@ -15,12 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.records import Hold, Phase, counted_delay, named, text
+from rt.records import UNANSWERED, Hold, Phase, Reply, counted_delay, named, text
 from rt.shm import Ring
 from rt.tail import Tail
 
 # Words that differ in these alone are the same: a count-down, an age that grows.
 FIGURES = re.compile(r"[\d.]+")
+NO_REPLIES = np.zeros(len(Reply), np.int64)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +32,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     tick: int  # in which it was seen; -1: before the first
     kind: str = msgspec.field(name="event")  # as JSON, a line of the log tells an event
     words: str
-    reason: str = ""  # a hold's, by its name in rt.records; of a refused chunk what was wrong
+    # A hold's or a missing answer's, by its name in rt.records; of a refused chunk what was wrong.
+    reason: str = ""
 
     def __str__(self) -> str:
         return self.words if self.tick < 0 else f"tick {self.tick}: {self.words}"
@@ -63,7 +66,8 @@ class Events:
         self._held_since = 0  # the tick
         self._why = ""  # of the hold, as told last, without figures
         self._missed = {"tick": 0, "chunk": 0}
-        self._pid, self._dropped = 0, 0  # of inference
+        self._pid, self._dropped, self._replies = 0, 0, NO_REPLIES  # of inference
+        self._unanswered: dict[Reply, str] = {}  # as told since the last answer, without figures
 
     def of(self, ticks: NDArray[Any], missed: int = 0) -> list[Event]:
         """What happened in `ticks`, consecutive tick records, and in inference meanwhile.
@@ -167,16 +171,33 @@ class Events:
         yield Event(t_ns, k, kind, words, reason)
 
     def _of_inference(self) -> Iterator[Event]:
-        """Chunks that inference refused to publish. A new process counts from 0; statuses may be
-        overwritten unread, the count stays true."""
+        """Chunks that inference refused to publish, and those that nobody gave it. A new process
+        counts from 0; statuses may be overwritten unread, the counts stay true."""
         for status in self._statuses.new():
-            dropped, pid = int(status["dropped"]), int(status["pid"])
-            count = dropped - (self._dropped if pid == self._pid else 0)
-            self._dropped, self._pid = dropped, pid
-            if count > 0:
-                reason = text(status["detail"]) or "its words were overwritten unread"
-                words = f"inference refused {_counted(count, 'chunk')}: {reason}"
-                yield Event(int(status["heartbeat"]), self._tick, "refused_chunk", words, reason)
+            if status["pid"] != self._pid:
+                self._pid, self._dropped, self._replies = int(status["pid"]), 0, NO_REPLIES
+                self._unanswered.clear()
+            replies = status["replies"] - self._replies
+            refused = int(status["dropped"]) - self._dropped - int(replies[list(UNANSWERED)].sum())
+            self._dropped, self._replies = int(status["dropped"]), status["replies"].copy()
+            why = text(status["detail"]) or "its words were overwritten unread"
+            yield from self._of_replies(replies, status, why)
+            if refused > 0:
+                words = f"inference refused {_counted(refused, 'chunk')}: {why}"
+                t_ns = int(status["heartbeat"])
+                yield Event(t_ns, self._tick, "refused_chunk", words, why)
+
+    def _of_replies(self, replies: NDArray[np.int64], status: Any, why: str) -> Iterator[Event]:
+        """Of each kind of missing answer the first, and those in other words than figures."""
+        if replies[Reply.OK]:
+            self._unanswered.clear()
+        without_figures = FIGURES.sub("", why)
+        for reply in UNANSWERED:
+            if replies[reply] and self._unanswered.get(reply) != without_figures:
+                self._unanswered[reply] = without_figures
+                words = f"no chunk: {why} ({status['replies'][reply]} so far)"
+                t_ns = int(status["heartbeat"])
+                yield Event(t_ns, self._tick, "no_answer", words, reply.name)
 
 
 def _counted(count: int, thing: str) -> str:

@@ -95,6 +95,9 @@ class Reply(IntEnum):
     WRONG = 4  # an answer came, and it is no chunk for this robot
 
 
+UNANSWERED = tuple(reply for reply in Reply if reply is not Reply.OK)
+
+
 def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
     """One tick. `state` (state_dim,) rad as measured, `command` (action_dim,) rad as sent."""
     return np.dtype(
@@ -137,7 +140,9 @@ def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
     )
 
 
-PARTS = ("observe", "encode", "denoise", "publish")  # of an inference, each timed in its chunk
+# Of an inference, each timed in its chunk; first what a policy tells of itself (`latency`).
+POLICY_PARTS = ("network", "queue", "encode", "denoise")
+PARTS = ("observe", *POLICY_PARTS, "publish")
 
 
 def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
@@ -157,6 +162,8 @@ def chunk_dtype(horizon: int, action_dim: int) -> np.dtype[np.void]:
             ("t_start", "i8"),  # this inference began
             ("t_publish", "i8"),  # just before commit
             ("observe_ns", "i8"),
+            ("network_ns", "i8"),  # of a policy on another machine, there and back; else 0
+            ("queue_ns", "i8"),  # it waited there for other robots' chunks; else 0
             ("encode_ns", "i8"),
             ("denoise_ns", "i8"),  # all of the policy's time, if it does not tell its parts
             ("publish_ns", "i8"),  # fill the slot

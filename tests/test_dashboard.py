@@ -19,8 +19,9 @@ from rt.config import Config
 from rt.dashboard.look import Look, Watched
 from rt.dashboard.sparkline import Worst, sparkline
 from rt.dashboard.strip import EXECUTED, FROZEN, KINDS, NEW, NOW, OVERLAP, legend, rows, strip
+from rt.dashboard.text import render
 from rt.dashboard.watch import View
-from rt.records import Hold
+from rt.records import PARTS, Hold
 from rt.testing import FakeClock, SimulatedRun, config
 
 WIDTH, HEIGHT = 80, 24
@@ -107,6 +108,26 @@ def test_every_process_is_shown_with_its_state_and_what_it_says(show: Show) -> N
     assert re.search(r"^control .* gone$", text, re.M), (
         "it was killed while its record says running"
     )
+
+
+def test_chunks_that_nobody_gave_are_told_apart_from_those_that_were_refused(
+    simulate: Simulate, show: Show
+) -> None:
+    run = a_run(simulate)
+    chunk = run.chunks[-1]
+    for part, ms in zip(PARTS, (1, 20, 3, 4, 50, 6), strict=True):
+        chunk[f"{part}_ns"] = ms * 1_000_000
+    shown = show(run.config, run)
+    assert "unanswered" not in drawn(look(shown))
+    shown.tell("inference", b"ready", dropped=12, replies=[40, 3, 0, 7, 0])
+    seen = look(shown)
+    assert re.search(r"^inference .* 10 unanswered +2 refused\n +\d+ expired$", drawn(seen), re.M)
+    text = render(seen.snapshot)
+    assert "12 dropped   replies: 40 ok, 3 too_late, 7 unreachable\n" in text
+    names = r" +".join(PARTS)
+    assert re.search(rf"{names} +total ms(.*\n)+ .* 1.00 +20.00 +3.00 +4.00 +50.00 +6.00 ", text)
+    shown.tell("inference", b"ready")
+    assert "replies" not in render(look(shown).snapshot)
 
 
 def test_what_the_kernel_did_not_grant_to_control_is_shown(show: Show) -> None:

@@ -11,7 +11,7 @@ import pytest
 from making import MakeRing, Simulate, late_once
 
 from rt.events import Event, Events
-from rt.records import STATUS, Hold, Order, chunk_dtype, tick_dtype
+from rt.records import STATUS, Hold, Order, Reply, chunk_dtype, tick_dtype
 from rt.shm import Ring
 from rt.testing import SimulatedRun, config
 
@@ -118,6 +118,50 @@ def test_a_refused_chunk_is_told_with_what_was_wrong(simulate: Simulate, inferen
         (15, told[-1].reason, f"inference refused 1 chunk: {told[-1].reason}"),
     ]
     assert "overwritten" in told[-1].reason
+
+
+def test_a_missing_answer_is_told_once_until_there_is_one_or_other_words(
+    simulate: Simulate, inference: Ring
+) -> None:
+    run = simulate(config())
+    new = follow(run, inference)
+    status = inference.buffer()
+    status["pid"] = 7
+    run.tick(10)
+    new()
+    told: list[Event] = []
+    asked = ("no_answer", "refused_chunk")
+
+    def reply(what: Reply, why: str = "", *, refused: int = 0) -> None:
+        status["replies"][what] += 1
+        status["dropped"] += refused + (what != Reply.OK)
+        status["detail"] = why.encode()
+        inference.write(status)
+        run.tick()
+        told.extend(new())
+
+    reply(Reply.OK)
+    reply(Reply.TOO_LATE, "no answer within 1000 ms")
+    reply(Reply.TOO_LATE, "no answer within 990 ms")  # other figures
+    reply(Reply.UNREACHABLE, "nobody is there")
+    reply(Reply.TOO_LATE, "no answer within 1000 ms")
+    reply(Reply.UNREACHABLE, "the key is wrong")
+    reply(Reply.OK)
+    reply(Reply.TOO_LATE, "no answer within 1000 ms", refused=1)
+    assert [(e.tick, e.kind, e.words, e.reason) for e in told if e.kind in asked] == [
+        (11, "no_answer", "no chunk: no answer within 1000 ms (1 so far)", "TOO_LATE"),
+        (13, "no_answer", "no chunk: nobody is there (1 so far)", "UNREACHABLE"),
+        (15, "no_answer", "no chunk: the key is wrong (2 so far)", "UNREACHABLE"),
+        (17, "no_answer", "no chunk: no answer within 1000 ms (4 so far)", "TOO_LATE"),
+        (
+            *(17, "refused_chunk", "inference refused 1 chunk: no answer within 1000 ms"),
+            "no answer within 1000 ms",
+        ),
+    ]
+    status["pid"], status["replies"], status["dropped"] = 8, 0, 0
+    told.clear()
+    reply(Reply.TOO_LATE, "no answer within 1000 ms")
+    assert [e.reason for e in told if e.kind == "no_answer"] == ["TOO_LATE"]
 
 
 @pytest.mark.parametrize("refused_before", [0, 1, 3])

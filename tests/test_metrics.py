@@ -29,7 +29,7 @@ from rt.launcher.log import HumanLog
 from rt.launcher.options import parse
 from rt.metrics import serve
 from rt.metrics.serve import Address, serving
-from rt.records import Hold
+from rt.records import PARTS, Hold
 from rt.shm import Ring
 from rt.testing import config
 
@@ -121,13 +121,15 @@ def test_every_figure_is_what_was_recorded(supervised: Supervised) -> None:
     for k in range(9):
         counters = {name: k * n for n, name in enumerate((*fields, "robot_faults"), start=1)}
         supervised.tick(k, hold=held.get(k, Hold.NONE), episodes=4, successes=3, **counters)
-    parts = {"observe_ns": 2e6, "encode_ns": 30e6, "denoise_ns": 150e6, "publish_ns": 1e5}
+    took = (2e6, 70e6, 4e6, 30e6, 150e6, 1e5)
+    parts = {f"{part}_ns": ns for part, ns in zip(PARTS, took, strict=True)}
     chunk = {"t_start": 1_000, "t_publish": 190_001_000, **parts}
     supervised.publish("chunk", cold=1, d_planned=0, previous_d_counted=-1, **chunk)
     supervised.publish("chunk", d_planned=3, previous_d_counted=-1, **chunk)
     for _ in range(2):
         supervised.publish("chunk", d_planned=4, previous_d_counted=7, **chunk)
-    supervised.publish("status.inference", pid=os.getpid(), state=b"ready", late=5, dropped=6)
+    counts = {"late": 5, "dropped": 6, "replies": [9, 8, 7, 6, 5]}
+    supervised.publish("status.inference", pid=os.getpid(), state=b"ready", **counts)
     with served(supervised) as url:
         seen = Scraped(url, supervised)
     assert seen("rt_session_info", robot="fake", algorithm="rtc", io="sim") == 1
@@ -145,13 +147,15 @@ def test_every_figure_is_what_was_recorded(supervised: Supervised) -> None:
     assert [seen(f"{name}_total") for name in names] == [8 * n for n in range(1, 8)]
     assert (seen("rt_episodes_total"), seen("rt_episodes_successful_total")) == (4, 3)
     assert [seen(f"rt_chunks{what}_total") for what in ("", "_late", "_dropped")] == [4, 5, 6]
+    outcomes = ("ok", "too_late", "lost", "unreachable", "wrong")
+    assert [seen("rt_replies_total", outcome=o) for o in outcomes] == [9, 8, 7, 6, 5]
     planned = [seen("rt_delay_planned_rows_bucket", le=le) for le in ("2", "3", "4", "+Inf")]
     counted = [seen("rt_delay_counted_rows_bucket", le=le) for le in ("6", "8", "+Inf")]
     assert (planned, seen("rt_delay_planned_rows_sum")) == ([0, 1, 3, 3], 11)
     assert (counted, seen("rt_delay_counted_rows_sum")) == ([0, 2, 2], 14)
     assert seen("rt_inference_seconds_count") == 4
     assert seen("rt_inference_seconds_sum") == pytest.approx(4 * 0.19)
-    for part in ("observe", "encode", "denoise", "publish"):
+    for part in PARTS:
         took = seen("rt_inference_part_seconds_sum", part=part)
         assert took == pytest.approx(4 * parts[f"{part}_ns"] / 1e9)
     assert seen("rt_process_restarts_total", process="inference") == 2

@@ -17,7 +17,7 @@ from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
-from rt.records import STATUS, Hold, Phase, Reply
+from rt.records import POLICY_PARTS, STATUS, Hold, Phase, Reply
 from rt.session import Session, ring_table
 from rt.testing import ScriptedPolicy, config
 
@@ -111,6 +111,26 @@ def test_a_bad_chunk_is_dropped_counted_and_never_seen(
     assert b.chunks.read_latest(chunk) == 0
     assert pipeline.dropped == 1
     assert pipeline.problem == ""
+
+
+@pytest.mark.parametrize("told", [(), ("network",), POLICY_PARTS])
+def test_a_chunk_tells_the_parts_that_its_policy_tells(
+    bench: Callable[..., Bench], told: tuple[str, ...]
+) -> None:
+    b = bench()
+    pipeline = b.pipeline()
+    latency = {part: i for i, part in enumerate(told, 1)}
+    if told:
+        setattr(b.policy, "latency", {f"{part}_ns": ns for part, ns in latency.items()})  # noqa: B010
+    assert pipeline.step(b.tick(0))
+    chunk = b.chunks.buffer()
+    b.chunks.read_latest(chunk)
+    for part in ("network", "queue", "encode"):
+        assert chunk[f"{part}_ns"] == latency.get(part, 0)
+    if "denoise" in latency:
+        assert chunk["denoise_ns"] == latency["denoise"]
+    else:  # it took all the time there was
+        assert chunk["denoise_ns"] > len(POLICY_PARTS)
 
 
 def test_a_policy_that_raises_costs_a_chunk_and_one_that_always_does_the_process(

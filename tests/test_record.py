@@ -162,7 +162,7 @@ def test_it_tells_of_what_it_is(session: RecordedSession, tmp_path: Path) -> Non
     recording = Recording(record_all(session, tmp_path, lambda: None))
     assert recording.config == session.config
     meta = recording.meta
-    assert meta["layout"] == "1"
+    assert meta["layout"] == "2"
     assert meta["session"] == session.session.name
     assert (meta["robot"], meta["algorithm"]) == ("fake", "rtc")
     assert meta["git"] == git_version(ROOT)

@@ -104,7 +104,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("metadata", [{}, {"other": {"layout": "1"}}])
+@pytest.mark.parametrize("metadata", [{}, {"other": {"layout": "2"}}])
 def test_another_mcap_file_is_refused(tmp_path: Path, metadata: dict[str, dict[str, str]]) -> None:
     assert "got another MCAP file" in refusal(other_mcap(tmp_path / "file", metadata))
 
@@ -117,10 +117,10 @@ def test_another_layout_is_refused_with_the_version_that_wrote_it(
 ) -> None:
     with RecordedSession() as session:
         for module in (origin, recorder):
-            monkeypatch.setattr(module, "LAYOUT", "2", raising=False)
+            monkeypatch.setattr(module, "LAYOUT", "1", raising=False)
         path = record_all(session, tmp_path, lambda: publish_ticks(session))
     told = refusal(path)
-    assert "its layout is 2, expected 1: read it with the one that wrote it (" in told
+    assert "its layout is 1, expected 2: read it with the one that wrote it (" in told
 
 
 def publish_ticks(session: RecordedSession) -> None:

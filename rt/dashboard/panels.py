@@ -20,7 +20,7 @@ from rt.dashboard.lines import (
 )
 from rt.dashboard.look import Look
 from rt.dashboard.sparkline import sparkline
-from rt.records import AT_WORK, OVER, Hold, named
+from rt.records import AT_WORK, OVER, UNANSWERED, Hold, named
 
 GOOD, BAD, WORTH_A_LOOK = "green", "bold red", "bold yellow"
 STALLED_S = 1.0
@@ -120,7 +120,7 @@ def chunk(look: Look, width: int, ascii_only: bool) -> list[Text]:
         drawn = strip.strip(rows, room, ascii_only=ascii_only)
         legend = strip.legend(rows, ascii_only=ascii_only)
         lines = [labelled("chunk", [drawn, number]), labelled("", [legend])]
-    return [*lines, _delays(look), _inference(look)]
+    return [*lines, _delays(look), *_inference(look, width)]
 
 
 def _delays(look: Look) -> Text:
@@ -146,16 +146,18 @@ def _late(inference: dict[str, Any]) -> str:
     return " late" if counted is not None and counted > inference["d_planned"] else ""
 
 
-def _inference(look: Look) -> Text:
+def _inference(look: Look, width: int) -> list[Text]:
     inference, stats = look.snapshot["inference"], look.snapshot["tick_stats"]
     took = [f"last {milliseconds(i['total_ms'])}" for i in inference["last"][-1:]]
+    unanswered = sum(inference["replies"][reply.name] for reply in UNANSWERED)
     counts = {
         "late": inference["late"],
-        "refused": inference["dropped"],
+        **({"unanswered": unanswered} if unanswered else {}),
+        "refused": inference["dropped"] - unanswered,
         "expired": stats.get("expired_chunks", 0),
     }
     told = [(f"{count} {name}", WORTH_A_LOOK if count else "") for name, count in counts.items()]
-    return labelled("inference", [*took, f"{inference['published']} chunks", *told])
+    return packed("inference", [*took, f"{inference['published']} chunks", *told], width)
 
 
 def holds(look: Look, width: int) -> list[Text]:

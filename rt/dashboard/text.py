@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rt.cli import printable
+from rt.records import PARTS
 
 
 def render(s: dict[str, Any]) -> str:
@@ -83,18 +84,24 @@ def _chunk_lines(chunk: dict[str, Any]) -> list[str]:
 def _inference_lines(inference: dict[str, Any]) -> list[str]:
     lines = [
         f"inference: {inference['published']} chunks published, {inference['late']} late, "
-        f"{inference['dropped']} dropped",
-        f"  {'chunk':>6}{'tick':>8}{'observe':>9}{'encode':>9}{'denoise':>9}{'publish':>9}"
+        f"{inference['dropped']} dropped{_replies(inference['replies'])}",
+        f"  {'chunk':>6}{'tick':>8}{''.join(f'{part:>9}' for part in PARTS)}"
         f"{'total ms':>10}{'d plan':>8}{'count':>7}{'s':>4}",
     ]
     for i in inference["last"]:
         counted = "-" if i["d_counted"] is None else i["d_counted"]
+        took = "".join(f"{i[f'{part}_ms']:>9.2f}" for part in PARTS)
         lines.append(
-            f"  {i['id']:>6}{i['obs_tick']:>8}{i['observe_ms']:>9.2f}{i['encode_ms']:>9.2f}"
-            f"{i['denoise_ms']:>9.2f}{i['publish_ms']:>9.2f}{i['total_ms']:>10.2f}"
+            f"  {i['id']:>6}{i['obs_tick']:>8}{took}{i['total_ms']:>10.2f}"
             f"{i['d_planned']:>8}{counted:>7}{i['s']:>4}{'  cold' if i['cold'] else ''}"
         )
     return lines
+
+
+def _replies(replies: dict[str, int]) -> str:
+    """Of a policy on another machine; a local one has none."""
+    told = [f"{count} {name.lower()}" for name, count in replies.items() if count]
+    return "   replies: " + ", ".join(told) if told else ""
 
 
 def _camera_lines(s: dict[str, Any]) -> list[str]:

@@ -25,11 +25,12 @@ from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, Zeros, example_observation
 from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
-from rt.records import Reply
+from rt.records import POLICY_PARTS, Reply
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
 FAILURES_IN_A_ROW = 10
+POLICY_TIMES = [f"{part}_ns" for part in POLICY_PARTS]
 NO_REPLIES = (0,) * len(Reply)  # of a policy that is here
 
 
@@ -184,9 +185,9 @@ class Pipeline:
         ticks = Ticks(epoch_ns=int(record["t_due"]) - plan.obs_tick * period, period_ns=period)
         plan.write_to(chunk)
         chunk["t_start"], chunk["observe_ns"] = t_start, t_observed - t_start
-        latency = getattr(self._policy, "latency", {})
-        chunk["encode_ns"] = latency.get("encode_ns", 0)
-        chunk["denoise_ns"] = latency.get("denoise_ns", t_inferred - t_observed)
+        latency = {"denoise_ns": t_inferred - t_observed} | getattr(self._policy, "latency", {})
+        for name in POLICY_TIMES:
+            chunk[name] = latency.get(name, 0)
         now = clock.now_ns()
         first_tick = plan.first_tick(ticks, now + self._mode.planner.publish_margin_ns)
         chunk["first_tick"] = first_tick

@@ -52,7 +52,8 @@ class Policy(Protocol):
       default_component_class  class attribute, "package.module.Class": the model of a component
                                whose YAML names no `class`
       reset()                  called when an episode begins
-      latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call
+      latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call; of a
+                               policy on another machine "network_ns" and "queue_ns" besides
       modes                    names of the modes that it can serve; without it: all but `prefix`
       action_context_size      rows of "action_context" that it asks for
       replies                  list[int], by `rt.records.Reply`: how often what came of asking for a

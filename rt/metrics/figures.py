@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from rt import clock
 from rt.config import Config
 from rt.metrics.families import ONE, Families, Labels
-from rt.records import OVER, PARTS, Hold, camera_child, text
+from rt.records import OVER, PARTS, Hold, Reply, camera_child, text
 from rt.session import Session
 from rt.statistics import Distribution, TickStatistics
 from rt.tail import Tail
@@ -138,9 +138,14 @@ class Figures(Collector):
         for name, words, count in (
             ("rt_chunks", "Chunks published.", self._rings["chunk"].head),
             ("rt_chunks_late", "Chunks that came later than planned.", status["late"]),
-            ("rt_chunks_dropped", "Chunks that inference refused.", status["dropped"]),
+            ("rt_chunks_dropped", "Chunks refused, or not given.", status["dropped"]),
         ):
             yield make.counter(name, words, {ONE: int(count)})
+        replies: dict[Labels, float] = {
+            (reply.name.lower(),): int(status["replies"][reply]) for reply in Reply
+        }
+        words = "What came of asking a policy on another machine for a chunk."
+        yield make.counter("rt_replies", words, replies, ("outcome",))
         words = "The delay d that a chunk was planned for."
         yield make.rows("rt_delay_planned_rows", words, self._planned, DELAY_ROWS)
         words = "The delay d with which a chunk came."

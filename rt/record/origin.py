@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rt.config import Config, encode_config
 
-LAYOUT = "1"  # of a recording; another number: this version cannot read it
+LAYOUT = "2"  # of a recording; another number: this version cannot read it
 META, CONFIG = "rt", "config"  # the names of the metadata
 ROOT = Path(__file__).parents[2]
 
