@@ -210,6 +210,9 @@ def test_a_mode_that_the_policy_cannot_serve_is_refused_with_those_that_it_can()
     mode.check(policy, "p.yaml")
     with pytest.raises(PolicyError, match="one of naive, prefix"):
         open_mode("rtc", config().params).check(policy, "p.yaml")
+    policy.modes_why = "it knows no rtc"  # type: ignore[attr-defined]
+    with pytest.raises(PolicyError, match="one of naive, prefix: it knows no rtc$"):
+        open_mode("rtc", config().params).check(policy, "p.yaml")
 
 
 def test_an_unknown_mode_lists_the_six() -> None:

@@ -158,7 +158,7 @@ def test_what_a_policy_was_trained_for_is_a_list_of_worlds(
         ("", "policy.yaml: .*empty"),
         ("model: [unclosed", "policy.yaml: expected valid YAML"),
         ("- a\n- b\n", "policy.yaml: expected a mapping"),
-        ("policy: {type: flow}\n", "policy.yaml: .*'model'"),
+        ("policy: {type: flow}\nmodel: 3\n", "policy.yaml: model: expected a mapping, got 3"),
         ("model: {component_config_paths: {flow: components/flow.yaml}}\n", "'policy'"),
         (POLICY + "checkpoint_pth: x\n", "'checkpoint_pth': did you mean 'checkpoint_path'"),
         (POLICY + "checkpoint_path: 3\n", "checkpoint_path: expected .*got 3"),

@@ -1,4 +1,5 @@
-"""From a policy YAML to a policy that is ready to run. No model code lives here."""
+"""From a policy YAML to a policy that is ready to run. No model code lives here, and torch is
+imported for components alone: a robot whose policy is on another machine does without it."""
 
 from __future__ import annotations
 
@@ -8,18 +9,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from rt.config.words import nearest
 from rt.errors import ConfigError, PolicyError
 from rt.infer import policies
-from rt.infer.checkpoint import UnfilledWeights, load_checkpoint
 from rt.infer.policy import Policy
 from rt.infer.policy_config import ComponentConfig, PolicyConfig, load_policy_config
 from rt.infer.registry import POLICY_REGISTRY
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 METHODS = ("predict", "guided_inference", "warmup", "freeze_all_model_params")
 
@@ -34,6 +35,11 @@ def build_policy(policy_yaml_path: Path | str, map_location: torch.device | str 
     """
     config = load_policy_config(policy_yaml_path)
     policy_class = find_policy_class(config)
+    if not config.components and hasattr(policy_class, "default_component_class"):
+        raise ConfigError(
+            f"{config.path}: expected a key 'model' with the components that "
+            f"{_name(policy_class)} is made of, got none"
+        )
     components = {
         name: build_component(config, name, policy_class, map_location)
         for name in config.components
@@ -74,6 +80,11 @@ def build_component(
     config: PolicyConfig, name: str, policy_class: type[Any], map_location: torch.device | str
 ) -> nn.Module:
     """One component: built, on its device, loaded, in eval mode."""
+    import torch
+    from torch import nn
+
+    from rt.infer.checkpoint import UnfilledWeights, load_checkpoint
+
     component, path = config.components[name], config.component_paths[name]
     model_class = _model_class(component, path, policy_class)
     _check_keywords(model_class, (), component.params, f"{path}: params")

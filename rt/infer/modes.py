@@ -100,9 +100,10 @@ class Mode:
         """Raises PolicyError if that policy (of the YAML `place`) cannot serve this mode."""
         served = getattr(policy, "modes", COMMON_MODES)
         if self.name not in served:
+            why = getattr(policy, "modes_why", "")
             raise PolicyError(
                 f"{place}: this policy cannot run in the mode {self.name!r}: expected "
-                f"--inference_algorithm to be one of {', '.join(served)}"
+                f"--inference_algorithm to be one of {', '.join(served)}" + (why and f": {why}")
             )
 
     def ask(

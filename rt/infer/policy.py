@@ -55,6 +55,7 @@ class Policy(Protocol):
       latency                  dict[str, int]: "encode_ns" and "denoise_ns" of the last call; of a
                                policy on another machine "network_ns" and "queue_ns" besides
       modes                    names of the modes that it can serve; without it: all but `prefix`
+      modes_why                why it serves no others, in words
       action_context_size      rows of "action_context" that it asks for
       replies                  list[int], by `rt.records.Reply`: how often what came of asking for a
                                chunk, of a policy on another machine. What is not OK is raised as

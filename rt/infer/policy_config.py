@@ -1,12 +1,13 @@
 """A policy's YAML files, read and checked without torch.
 
-    model:
+    model:                              # left out by a policy that is made of no components
       component_config_paths:
         flow: components/flow.yaml      # `class` (import path, optional) and `params`, or
                                         # these two keys themselves in place of the path
     policy:
       type: flow                        # a registered name, or "package.module:Class"
-      num_inference_steps: 5            # every other key is a keyword of the policy's class
+      num_inference_steps: 5            # every other key is a keyword of the policy's class; one
+                                        # that ends in _file is a path
     checkpoint_path: checkpoints        # optional folder of <component>.safetensors or .pt
     trained_for: [sim]                  # optional: sim, real or both; absent: anything
     norm_stats_path: norm_stats.json    # optional; or LeRobot's stats.json or .safetensors
@@ -75,7 +76,7 @@ class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class _PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: _Model
+    model: _Model = _Model(component_config_paths={})
     policy: dict[str, Any]
     checkpoint_path: str | None = None
     trained_for: Annotated[tuple[RobotKind, ...], Meta(min_length=1)] | None = None
@@ -97,7 +98,8 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
         raise ConfigError(
             f"{path}: policy.type: expected the name of a policy type, got {describe(kind)}"
         )
-    for name in file.model.component_config_paths:
+    given = file.model.component_config_paths
+    for name in given:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise ConfigError(
                 f"{path}: model.component_config_paths: expected names of letters, digits, _ and -"
@@ -109,13 +111,17 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
             f"{path}: checkpoint_path: expected a folder, but {checkpoint_path} is none: mend the "
             "path, or take the key out to run without trained weights"
         )
+    if checkpoint_path is not None and not given:
+        raise ConfigError(
+            f"{path}: checkpoint_path: expected a key 'model' as well, whose components the "
+            "checkpoint fills, got none: add it, or take checkpoint_path out"
+        )
     norm_stats_path = _beside(path, file.norm_stats_path)
     if norm_stats_path is not None and not is_file(norm_stats_path):
         raise ConfigError(
             f"{path}: norm_stats_path: expected a file, but {norm_stats_path} is none: mend "
             "the path"
         )
-    given = file.model.component_config_paths
     component_paths = {
         name: path.parent / component if isinstance(component, str) else path
         for name, component in given.items()
@@ -123,7 +129,9 @@ def load_policy_config(path: Path | str) -> PolicyConfig:
     return PolicyConfig(
         path=path,
         type=kind,
-        kwargs={key: value for key, value in file.policy.items() if key != "type"},
+        kwargs={
+            key: _keyword(path, key, value) for key, value in file.policy.items() if key != "type"
+        },
         components={
             name: _component(component, component_paths[name]) for name, component in given.items()
         },
@@ -161,6 +169,11 @@ def declared_dims(config: PolicyConfig) -> dict[str, dict[str, int]]:
 def _component(given: str | dict[str, Any], path: Path) -> ComponentConfig:
     """From a file of its own, or from where it stands in the policy's."""
     return convert(read_mapping(path) if isinstance(given, str) else given, ComponentConfig, path)
+
+
+def _keyword(yaml_path: Path, key: str, value: Any) -> Any:
+    names_file = key.endswith("_file") and isinstance(value, str)
+    return yaml_path.parent / value if names_file else value
 
 
 def _beside(yaml_path: Path, value: str | None) -> Path | None:

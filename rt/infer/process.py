@@ -15,8 +15,10 @@ import numpy as np
 from rt import child, clock
 from rt.child import Status
 from rt.config import Config
+from rt.infer.loader import build_policy
 from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
+from rt.infer.pinned import pinned_zeros
 from rt.infer.pipeline import Pipeline
 from rt.infer.plan import Record
 from rt.infer.policy_config import load_policy_config
@@ -31,19 +33,14 @@ SHORTEST_LOOK_NS = 5_000_000
 
 def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     """Load and warm up, telling how far it is. Any failure is fatal."""
-    status.write("loading", progress=0.05, detail="importing torch")
-    import torch
-
-    from rt.infer.loader import build_policy
-    from rt.infer.pinned import pinned_zeros
-
-    threads = len(config.run.other_cores) or None
-    if threads:
-        torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     policy_path = config.run.policy_yaml_path
-    status.write("loading", progress=0.4, detail=f"building the policy on {device}")
-    policy = build_policy(policy_path, map_location=device)
+    device = ""
+    if load_policy_config(policy_path).components:
+        status.write("loading", progress=0.05, detail="importing torch")
+        device = torch_device(threads=len(config.run.other_cores))
+    where = f" on {device}" if device else ""
+    status.write("loading", progress=0.4, detail=f"building the policy{where}")
+    policy = build_policy(policy_path, map_location=device or "cpu")
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
     zeros = pinned_zeros if device == "cuda" else np.zeros
@@ -52,8 +49,17 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
     seconds = pipeline.warm_up()
-    status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk on {device}")
+    status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk{where}")
     return pipeline
+
+
+def torch_device(threads: int) -> str:
+    """Where torch puts models on this machine; imports it. threads: 0: as many as it likes."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def open_normalizer(config: Config) -> Normalizer:
