@@ -211,7 +211,7 @@ def test_a_mode_that_the_policy_cannot_serve_is_refused_with_those_that_it_can()
     with pytest.raises(PolicyError, match="one of naive, prefix"):
         open_mode("rtc", config().params).check(policy, "p.yaml")
     policy.modes_why = "it knows no rtc"  # type: ignore[attr-defined]
-    with pytest.raises(PolicyError, match="one of naive, prefix: it knows no rtc$"):
+    with pytest.raises(PolicyError, match=r"one of naive, prefix: it knows no rtc$"):
         open_mode("rtc", config().params).check(policy, "p.yaml")
 
 

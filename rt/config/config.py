@@ -24,6 +24,8 @@ from rt.config.schema import (
 )
 from rt.errors import ConfigError
 
+FAKED = ("dds", "ros2")  # what a fake robot speaks
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a process of a session needs to know.
@@ -55,6 +57,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def gated(self) -> bool:
         """Whether the robot stands still until the operator's `go`; in a dry run it does anyway."""
         return self.run.real and not (self.run.yes or self.run.dry_run)
+
+    @property
+    def may_be_faked(self) -> bool:
+        """Whether a fake robot can answer in the real one's place."""
+        return self.run.io in FAKED and not self.robot.driver
 
     @property
     def algorithm_params(self) -> dict[str, int | float | str]:

@@ -15,6 +15,7 @@ import numpy as np
 from rt import child, clock
 from rt.child import Status
 from rt.config import Config
+from rt.infer import fit
 from rt.infer.loader import build_policy
 from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
@@ -41,6 +42,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     where = f" on {device}" if device else ""
     status.write("loading", progress=0.4, detail=f"building the policy{where}")
     policy = build_policy(policy_path, map_location=device or "cpu")
+    fit.check(policy, config)
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
     zeros = pinned_zeros if device == "cuda" else np.zeros

@@ -16,11 +16,16 @@ from rt.infer.normalization import Normalizer
 
 def check_statistics(normalizer: Normalizer, config: Config, place: str) -> None:
     """Raises ConfigError for the first joint whose middle lies outside its position limits, by
-    more than `limit_margin_deg`. `place`: the file, for the error.
+    more than `limit_margin_deg`, and for another number of joints. `place`: the file, for the
+    error.
 
     Relative actions have their middle anywhere, and are not looked at.
     """
     delta, dims = normalizer.delta, config.params.action_dim
+    if delta is not None and len(delta) != dims:
+        raise ConfigError(
+            f"{place}: delta: expected one for each of {dims} joints, got {len(delta)}"
+        )
     every = np.full(dims, True)
     lower, upper = np.rad2deg(config.lower_rad), np.rad2deg(config.upper_rad)
     margin = config.robot.limit_margin_deg
@@ -30,6 +35,10 @@ def check_statistics(normalizer: Normalizer, config: Config, place: str) -> None
     ):
         if affine is IDENTITY:
             continue
+        if affine.offset.shape != (dims,):
+            raise ConfigError(
+                f"{place}: {name}: expected numbers for {dims} joints, got {affine.offset.size}"
+            )
         middle = np.rad2deg(affine.invert(np.zeros(dims)))
         outside = looked_at & ((middle < lower - margin) | (middle > upper + margin))
         if outside.any():

@@ -11,12 +11,10 @@ import msgspec
 from rt import cores
 from rt.config import Config
 from rt.errors import ConfigError
-from rt.infer.policy_config import RobotKind, declared_dims, load_policy_config
+from rt.infer.fit import check_yaml
 from rt.record.output import check_folder
 from rt.robots.fake.presence import find_fake
 from rt.robots.robot import choose_backend, find_backend, resolve
-
-FAKED = ("dds", "ros2")  # what a fake robot speaks
 
 
 def with_fake(config: Config) -> Config:
@@ -26,7 +24,7 @@ def with_fake(config: Config) -> Config:
     of somebody's own may reach the real robot whatever we say of loopback.
     """
     name = ""  # whatever --set said
-    if config.run.io in FAKED and not config.robot.driver:
+    if config.may_be_faked:
         fake = find_fake(config.robot.name, config.topics.robot_id, config.run.domain)
         name = fake.session if fake is not None and fake.loopback else ""
     return msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, fake=name))
@@ -40,49 +38,18 @@ def check_run(config: Config) -> None:
     What is trained for the simulated robot only must not move a real one: that is said before what
     the backend lacks on this machine.
     """
-    path, io = config.run.policy_yaml_path, config.run.io
     if config.run.require_rt and config.run.algorithm == "sequential":
         raise ConfigError(
             "--require_rt: sequential mode runs the policy in the control process, which cannot be "
             "real-time: leave out one of --require_rt and --inference_algorithm sequential"
         )
     choose_backend(config)
-    policy = load_policy_config(path)
-    trained_for = policy.trained_for or ("sim", "real")
-    where: RobotKind = "real" if config.run.real else "sim"
-    if where not in trained_for and not config.run.fake:
-        raise ConfigError(
-            f"{path}: trained_for: expected a policy that was trained for a {where} robot, which "
-            f"--io {io} means, got one trained for {', '.join(trained_for)}: take another with -P"
-            + (_or_a_fake(config) if io in FAKED and not config.robot.driver else "")
-        )
-    expected = {
-        "action_dim": config.params.action_dim,
-        "action_horizon": config.params.action_chunk_size,
-        "state_dim": config.params.proprio_state_dim,
-        "proprio_history_size": config.params.proprio_history_size,
-        "num_img_obs": config.params.num_img_obs,
-    }
-    for component, dims in declared_dims(policy).items():
-        for name, value in dims.items():
-            if value != expected[name]:
-                raise ConfigError(
-                    f"{policy.component_paths[component]}: params.{name}: the model has {value}, "
-                    f"but {config.sources.params} asks for {expected[name]}: make them agree, or "
-                    "take another policy with -P"
-                )
+    check_yaml(config)
     backend = find_backend(config)
     if backend.check:
         resolve(backend.check, config)(config)
     if config.run.record:
         check_folder(Path(config.run.record))
-
-
-def _or_a_fake(config: Config) -> str:
-    return (
-        f", or start the fake robot first (none runs with robot_id {config.topics.robot_id} in DDS "
-        f"domain {config.run.domain}): python -m rt.robots.fake --robot {config.robot.name}"
-    )
 
 
 def divide_cores(config: Config) -> Config:
