@@ -13,8 +13,10 @@ EXTRAS = {
     "viz": {"matplotlib": "matplotlib"},
     "record": {"mcap": "mcap", "cv2": "opencv-python-headless"},
     "web": {"websockets": "websockets", "cv2": "opencv-python-headless"},
+    "remote": {"websockets": "websockets", "cv2": "opencv-python-headless"},
     "metrics": {"prometheus_client": "prometheus-client"},
     "rerun": {"rerun": "rerun-sdk"},
+    "fleet": {"ray": "ray[serve]"},
 }
 
 

@@ -553,5 +553,5 @@ def test_every_extra_installs_what_is_looked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra, modules in EXTRAS.items():
         packages = project["optional-dependencies"][extra]
-        names = {re.split("[^a-z-]", package)[0] for package in packages}
+        names = {re.split(r"[^a-z\[\]-]", package)[0] for package in packages}
         assert names == set(modules.values()), extra

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
 import pytest
 from launched import ROOT
 
-HEAVY = {"torch", "cv2", "rclpy", "mujoco", "matplotlib", "websockets", "mcap"}
+HEAVY = {"torch", "cv2", "rclpy", "mujoco", "matplotlib", "websockets", "mcap", "ray"}
 
 
 def imported_by(module: str) -> set[str]:
@@ -36,6 +37,42 @@ def test_control_and_inference_do_not_know_each_other() -> None:
 def test_shm_knows_nobody() -> None:
     known = {m for m in imported_by("rt.shm") if m.startswith("rt.")}
     assert {m for m in known if not m.startswith("rt.shm")} == {"rt.errors"}
+
+
+# By package or module who may import it, by the beginning of its path.
+ONLY = {
+    "websockets": ("rt/web/", "rt/serve/front.py", "rt/infer/policies/remote_policy/"),
+    "ray": ("rt/serve/fleet.py",),
+    "rt.serve": ("rt/serve/",),
+    "rt.infer.policies.remote_policy": ("rt/infer/policies/remote_policy/",),
+    "rt.wire": ("rt/wire/", "rt/serve/", "rt/infer/policies/"),
+}
+
+
+@pytest.mark.parametrize("imported", ONLY)
+def test_what_goes_over_the_network_is_known_in_few_places(imported: str) -> None:
+    knowing = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("rt/**/*.py")
+        for name in names_imported(ast.parse(path.read_text()))
+        if f"{name}.".startswith(f"{imported}.")
+    }
+    assert {path for path in knowing if not path.startswith(ONLY[imported])} == set()
+
+
+def names_imported(module: ast.Module) -> list[str]:
+    """Also in functions."""
+    names = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def test_inference_without_a_remote_policy_is_without_what_it_needs() -> None:
+    assert imported_by("rt.infer.process") & (HEAVY | {"rt.wire", "rt.serve"}) == set()
 
 
 def test_no_driver_knows_control_or_inference() -> None:

@@ -173,7 +173,7 @@ def _component(given: str | dict[str, Any], path: Path) -> ComponentConfig:
 
 def _keyword(yaml_path: Path, key: str, value: Any) -> Any:
     names_file = key.endswith("_file") and isinstance(value, str)
-    return yaml_path.parent / value if names_file else value
+    return str(yaml_path.parent / value) if names_file else value
 
 
 def _beside(yaml_path: Path, value: str | None) -> Path | None:
