@@ -57,9 +57,9 @@ class Policy(Protocol):
       modes                    names of the modes that it can serve; without it: all but `prefix`
       modes_why                why it serves no others, in words
       action_context_size      rows of "action_context" that it asks for
-      infer_many(asks, data_normalization_interface)
-                               chunks of several robots at once, for python -m rt.serve: of each
-                               (input_data, s) its chunk, or the exception that it would get alone
+      infer_many()             asks, data_normalization_interface → chunks of several robots at
+                               once, for python -m rt.serve: of each ask (input_data, s) its chunk,
+                               or the exception that it would get alone
       dims                     dict[str, int]: those of `rt.infer.policy_config.DIMS` that it has
       trained_for              what its YAML says where it is: (sim, real), one of them, or None
       statistics               Normalizer: what it is normalised by where it is; None: by nothing
