@@ -20,8 +20,8 @@ from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyE
 from rt.infer import build_policy
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.openpi_policy import OpenPiNetwork, OpenPiPolicy
-from rt.infer.policies.openpi_policy.inputs import openpi_observation
 from rt.infer.policy import GuidanceOptions
+from rt.wire.openpi import openpi_observation
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 H, A, WIDTH, STEPS = 6, 3, 8, 4  # of the stand-in's models, and of these tests

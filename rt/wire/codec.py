@@ -31,6 +31,7 @@ _read_marks = msgspec.msgpack.Decoder(Annotated[dict[bytes, Raw], Meta(max_lengt
 _read_plain = msgspec.msgpack.Decoder(
     _Scalar | Annotated[list[_Scalar], Meta(max_length=MAX_LIST)]
 ).decode
+_read_number = msgspec.msgpack.Decoder(bool | int | float).decode
 _read_bytes = msgspec.msgpack.Decoder(memoryview).decode  # without a copy
 _read_name = msgspec.msgpack.Decoder(Annotated[str, Meta(max_length=8)]).decode
 _read_shape = msgspec.msgpack.Decoder(Annotated[list[_Axis], Meta(max_length=MAX_AXES)]).decode
@@ -83,7 +84,7 @@ class _Reader:
             if b"__ndarray__" in marks:
                 return _array(marks)
             if b"__npgeneric__" in marks:
-                return _dtype(marks).type(_read_plain(marks[b"data"]))
+                return _dtype(marks).type(_read_number(marks[b"data"]))
         except KeyError as error:
             raise WireError(f"{place}: expected an array's {error}, got none") from None
         except (*_ERRORS, TypeError) as error:

@@ -25,8 +25,9 @@ from rt.infer.policies.openpi_policy.checkpoint import (
     import_openpi,
     open_checkpoint,
 )
-from rt.infer.policies.openpi_policy.inputs import IMAGE_KEYS, batch_of_one, openpi_observation
+from rt.infer.policies.openpi_policy.inputs import batch_of_one
 from rt.infer.registry import POLICY_REGISTRY
+from rt.wire.openpi import IMAGE_KEYS, openpi_observation
 
 CAMERA_MAP = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
 
