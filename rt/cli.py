@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
 
-from rt.errors import NoSessionError, RtError, SessionError
+from rt.errors import ConfigError, NoSessionError, RtError, SessionError
 from rt.session import SHM, check_name, holder, session_names
 
 BAR = 30  # characters
+SHORTEST_SECRET = 16
 
 
 def underscored(argv: list[str] | None) -> list[str]:
@@ -85,3 +89,42 @@ def pick_session(name: str | None) -> str:
     if len(live) > 1:
         raise SessionError(f"several sessions are running: choose with --session {'|'.join(live)}")
     return live[0]
+
+
+def numeric_address(host: str, port: int) -> str:
+    """The host's, as numbers: what is judged is what is listened on. Raises ConfigError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            "--host: expected a name or an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, "
+            f"got {host!r} ({why})"
+        ) from None
+    return str(found[0][4][0])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address is reached from this machine alone."""
+    return ip_address(address.partition("%")[0]).is_loopback
+
+
+def read_secret(file: Path, flag: str, name: str) -> str:
+    """The secret in a file's first line. `flag` and `name` are what an error calls them.
+
+    Raises ConfigError.
+    """
+    try:
+        with file.open(encoding="ascii") as lines:
+            secret = lines.readline(1000).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{flag} {file}: expected a file whose first line is the {name}, got: {error}"
+        ) from None
+    if len(secret) < SHORTEST_SECRET or not secret.isprintable():
+        raise ConfigError(
+            f"{flag} {file}: expected a {name} of {SHORTEST_SECRET} printable characters or "
+            f"more in its first line, got {len(secret)}: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())' writes a good one"
+        )
+    return secret

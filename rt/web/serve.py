@@ -7,13 +7,12 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import closing
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rt import cores
-from rt.cli import printable
+from rt.cli import is_loopback, numeric_address, printable, read_secret
 from rt.errors import ConfigError
 from rt.extras import need
 from rt.session import Session
@@ -21,7 +20,6 @@ from rt.session import Session
 if TYPE_CHECKING:
     from rt.web.server import Server
 
-SHORTEST_TOKEN = 16  # characters
 NICE = 10
 
 
@@ -33,9 +31,9 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
     starting or ending.
     """
     need("web", "--web")
-    token = None if token_file is None else _token(token_file)
-    address = _address(host, port)
-    if token is None and not ip_address(address.partition("%")[0]).is_loopback:
+    token = None if token_file is None else read_secret(token_file, "--token_file", "token")
+    address = numeric_address(host, port)
+    if token is None and not is_loopback(address):
         raise ConfigError(
             f"--host {host}: beyond this machine expected a token, got none: write one with "
             "python -c 'import secrets; print(secrets.token_urlsafe())' > TOKEN, and pass "
@@ -83,36 +81,6 @@ async def _until_signal(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await server.run(address, port, started)
-
-
-def _address(host: str, port: int) -> str:
-    """The host's, as numbers: what is judged is what is listened on."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            "--host: expected a name or an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, "
-            f"got {host!r} ({why})"
-        ) from None
-    return str(found[0][4][0])
-
-
-def _token(file: Path) -> str:
-    try:
-        with file.open(encoding="ascii") as lines:
-            token = lines.readline(1000).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"--token_file {file}: expected a file whose first line is the token, got: {error}"
-        ) from None
-    if len(token) < SHORTEST_TOKEN or not token.isprintable():
-        raise ConfigError(
-            f"--token_file {file}: expected a token of {SHORTEST_TOKEN} printable characters or "
-            f"more in its first line, got {len(token)}: "
-            "python -c 'import secrets; print(secrets.token_urlsafe())' writes a good one"
-        )
-    return token
 
 
 def _url(host: str, port: int, token: str | None) -> str:

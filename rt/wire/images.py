@@ -37,14 +37,19 @@ def to_jpeg(images: Images) -> dict[str, NDArray[Any]]:
     return {"jpeg": np.concatenate(pictures), "ends": ends}
 
 
-def read_images(values: dict[str, Any]) -> dict[str, Images]:
+def read_images(values: dict[str, Any], count: int | None = None) -> dict[str, Images]:
     """Each camera's images (n, 3, height, width), from what came under its name: that, or one
-    image (3, height, width) or (height, width, 3), or JPEG. Raises WireError."""
+    image (3, height, width) or (height, width, 3), or JPEG. count: n, where it is known.
+
+    Raises WireError.
+    """
     left = MAX_PIXEL_BYTES
     images = {}
     for camera, value in values.items():
         images[camera] = _images(camera, value, left)
         left -= images[camera].nbytes
+        if count not in (None, len(images[camera])):
+            raise WireError(f"{camera}: expected {count} images, got {len(images[camera])}")
     return images
 
 
@@ -98,7 +103,7 @@ def _from_jpeg(camera: str, value: dict[str, Any], left: int) -> Images:
 
 def _size(camera: str, picture: NDArray[np.uint8]) -> tuple[int, int]:
     """(height, width) that a JPEG file claims, from its segments. Raises WireError."""
-    data, at = memoryview(picture), 2
+    data, at = memoryview(picture.data), 2
     if bytes(data[:2]) != b"\xff\xd8":
         raise WireError(f"{camera}: expected a JPEG picture, got something else")
     while at + 9 <= len(data) and data[at] == 0xFF:

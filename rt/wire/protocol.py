@@ -136,7 +136,7 @@ def read_offer(message: bytes | str) -> Offer | None:
 
     Raises WireError for a message that is none, and for an offer of another protocol.
     """
-    told = _binary(message, "the policy server").get("rt")
+    told = read_binary(message, "the policy server").get("rt")
     if told is None:
         return None
     theirs = told.get("protocol") if isinstance(told, dict) else None
@@ -165,7 +165,7 @@ def read_request(message: bytes | str, offer: Offer) -> Request:
     "proprio" may lack the history's axis. Cameras are whatever else came: rt.wire.images reads
     them. Raises WireError.
     """
-    return request_of(_binary(message, "the robot"), offer)
+    return request_of(read_binary(message, "the robot"), offer)
 
 
 def request_of(values: dict[str, Any], offer: Offer) -> Request:
@@ -217,7 +217,7 @@ def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> R
     joints. Raises WireError: what the server found wrong, or what is wrong with its reply."""
     if isinstance(message, str):
         raise WireError(f"the policy server says: {message.strip()}")
-    values = _binary(message, "the policy server")
+    values = read_binary(message, "the policy server")
     if "actions" not in values:
         raise WireError(f"expected 'actions' of the policy server, got {', '.join(values)}")
     policy: _PolicyTiming = _converted(values.get("policy_timing", {}), _PolicyTiming)
@@ -233,7 +233,8 @@ def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> R
     )
 
 
-def _binary(message: bytes | str, who: str) -> dict[str, Any]:
+def read_binary(message: bytes | str, who: str) -> dict[str, Any]:
+    """The map in a frame of `who`. Raises WireError."""
     if isinstance(message, str):
         raise WireError(f"expected a binary frame of {who}, got text")
     return decode(message)

@@ -1,0 +1,258 @@
+"""From requests to replies: what is wrong with each is said of that one alone, the others are
+computed, together where the policy can.
+
+Guarantees:
+  - One reply for each request, whatever came and whatever the policy raises; a robot is told the
+    sentence of an error of ours, of others their type alone. Their traceback is on stderr.
+  - Nothing of one request is kept for the next, but by a policy that carries state itself
+    (`stateful`): that one must be asked by one client at a time.
+Assumption: `answer` is called from one thread, the one that has loaded the policy.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Hashable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from rt.errors import ConfigError, RtError
+from rt.infer.affine import IDENTITY, Affine
+from rt.infer.normalization import Normalizer
+from rt.infer.policy import COMMON_MODES, GuidanceOptions, Policy
+from rt.infer.policy_config import PolicyConfig, declared_dims, load_policy_config
+from rt.serve.desk import Asked, Reply
+from rt.wire.codec import WireError
+from rt.wire.images import read_images
+from rt.wire.openpi import IMAGE_KEYS, our_observation
+from rt.wire.protocol import (
+    NUMBERS,
+    Offer,
+    Request,
+    Result,
+    Scaled,
+    Statistics,
+    read_binary,
+    request_of,
+    write_result,
+)
+
+NO_IMAGES = (*NUMBERS, "est_delay", "prompt")  # keys of input_data
+
+
+class Keys(NamedTuple):
+    """Where openpi's clients put what a policy observes; see rt.wire.openpi."""
+
+    camera_map: dict[str, str]
+    state_key: str
+
+
+class Engine:
+    """A policy that answers requests, several at once. keys: openpi's, where it is of openpi."""
+
+    def __init__(
+        self, policy: Policy, normalizer: Normalizer, offer: Offer, keys: Keys | None = None
+    ) -> None:
+        self.offer = offer
+        self.stateful = hasattr(policy, "reset")
+        self.batches = hasattr(policy, "infer_many")
+        self._policy: Any = policy
+        self._normalizer = normalizer
+        self._keys = keys
+        self._episode: tuple[Hashable, int | None] | None = None
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run every path, for every size of batch."""
+        if hasattr(self._policy, "warmup_many"):
+            self._policy.warmup_many(max_batch)
+        else:
+            self._policy.warmup()
+
+    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+        """A result for each, or a sentence."""
+        started = time.perf_counter()
+        requests = [self._read(one) for one in asked]
+        good = [request for request in requests if isinstance(request, Request)]
+        chunks = iter(self._chunks(good))
+        took = getattr(self._policy, "latency", {}) if good else {}
+        result = Result(
+            np.empty((0, 0), np.float32),
+            infer_ms=1e3 * (time.perf_counter() - started),
+            encode_ms=took.get("encode_ns", 0) / 1e6,
+            denoise_ms=took.get("denoise_ns", 0) / 1e6,
+            batch=len(good),
+        )
+        return [
+            self._reply(request, chunks, result._replace(queue_ms=1e3 * (started - one.t_asked)))
+            for one, request in zip(asked, requests, strict=True)
+        ]
+
+    def _read(self, asked: Asked) -> Request | WireError:
+        """What is asked for, its images decoded."""
+        try:
+            values = read_binary(asked.message, "the robot")
+            if self._keys is not None and "protocol" not in values:
+                values = our_observation(values, *self._keys)
+            request = request_of(values, self.offer)
+            seen = {k: v for k, v in request.input_data.items() if k not in NO_IMAGES}
+            images = read_images(seen, self.offer.dims.get("num_img_obs"))
+        except WireError as error:
+            return error
+        if self.stateful and self._episode != (asked.client, request.episode):
+            self._policy.reset()
+            self._episode = asked.client, request.episode
+        return request._replace(input_data=request.input_data | images)
+
+    def _chunks(self, requests: list[Request]) -> list[Any]:
+        """A chunk for each, or the exception in its place."""
+        asks = [_ask(request) for request in requests]
+        if not (self.batches and asks):
+            return [self._alone(*ask) for ask in asks]
+        try:
+            return list(self._policy.infer_many(asks, self._normalizer))
+        except Exception as error:  # all of it: a lost GPU, say
+            return [error] * len(asks)
+
+    def _alone(self, input_data: dict[str, Any], executed: int) -> Any:
+        try:
+            if "guidance" not in input_data:
+                return self._policy.predict(input_data, self._normalizer)
+            rows = len(input_data["prev_action"])
+            return self._policy.guided_inference(input_data, self._normalizer, executed, rows)
+        except Exception as error:
+            return error
+
+    def _reply(self, request: Request | WireError, chunks: Any, result: Result) -> Reply:
+        if isinstance(request, WireError):
+            return str(request)
+        try:
+            chunk = next(chunks)
+            if isinstance(chunk, Exception):
+                raise chunk
+            actions = np.asarray(chunk, np.float32)
+            return write_result(result._replace(actions=actions, tick=request.tick))
+        except RtError as error:
+            return str(error)
+        except KeyError as error:
+            key = error.args[0] if error.args else None
+            if isinstance(key, str) and key not in request.input_data:
+                return str(WireError(f"expected {error} in the request, which the policy observes"))
+            return _failed(error)
+        except Exception as error:
+            return _failed(error)
+
+
+def load_engine(policy_yaml_path: Path, device: str | None = None) -> Engine:
+    """The policy that a YAML describes, not warm yet. device: default cuda where there is one.
+
+    Raises what rt.infer.loader.build_policy raises, and ConfigError for components whose dims
+    contradict each other, or statistics of dims that none declares.
+    """
+    import torch  # takes seconds
+
+    from rt.infer.loader import build_policy
+
+    config = load_policy_config(policy_yaml_path)
+    dims = _dims(config)
+    normalizer = _normalizer(config, dims)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    policy = build_policy(policy_yaml_path, map_location=device)
+    offer = Offer(
+        version=_version(),
+        policy=f"{policy_yaml_path.parent.name}/{policy_yaml_path.name}",
+        policy_type=config.type,
+        modes=tuple(getattr(policy, "modes", COMMON_MODES)),
+        action_context_size=int(getattr(policy, "action_context_size", 0)),
+        dims=dims,
+        statistics=_statistics(normalizer),
+        trained_for=config.trained_for,
+    )
+    return Engine(policy, normalizer, offer, _keys(config))
+
+
+def _ask(request: Request) -> tuple[dict[str, Any], int]:
+    """The input_data, guided or not, and s."""
+    if request.mode == "predict":
+        return request.input_data, request.executed
+    options = msgspec.structs.asdict(request.guidance)
+    guidance = GuidanceOptions(prefix=request.mode == "prefix", **options)
+    return request.input_data | {"guidance": guidance}, request.executed
+
+
+def _failed(error: Exception) -> str:
+    traceback.print_exception(error, file=sys.stderr)
+    return f"the policy failed: {type(error).__name__}"
+
+
+def _version() -> str:
+    try:
+        return version("rt")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _dims(config: PolicyConfig) -> dict[str, int]:
+    """What the components declare, all of them. Raises ConfigError."""
+    dims: dict[str, int] = {}
+    for component, declared in declared_dims(config).items():
+        for name, value in declared.items():
+            if dims.setdefault(name, value) != value:
+                raise ConfigError(
+                    f"{config.component_paths[component]}: params.{name}: expected {dims[name]} as "
+                    f"in the policy's other component, got {value}"
+                )
+    return dims
+
+
+def _normalizer(config: PolicyConfig, dims: dict[str, int]) -> Normalizer:
+    """By the policy's own statistics, else none. Raises ConfigError."""
+    if config.norm_stats_path is None and config.delta_actions is False:
+        return Normalizer.identity()
+    if missing := [name for name in ("state_dim", "action_dim") if name not in dims]:
+        raise ConfigError(
+            f"{config.path}: expected a component whose params say {' and '.join(missing)}, as "
+            "norm_stats_path and delta_actions need them, got none"
+        )
+    delta = config.delta_mask(dims["action_dim"])
+    if config.norm_stats_path is None:
+        return Normalizer(IDENTITY, IDENTITY, delta)
+    return Normalizer.load(
+        config.norm_stats_path,
+        dims["state_dim"],
+        dims["action_dim"],
+        mode=config.norm_stats_mode,
+        delta=delta,
+    )
+
+
+def _statistics(normalizer: Normalizer) -> Statistics | None:
+    if normalizer.is_identity:
+        return None
+    delta = None if normalizer.delta is None else normalizer.delta.tolist()
+    return Statistics(
+        state=_scaled(normalizer.state), action=_scaled(normalizer.action), delta=delta
+    )
+
+
+def _scaled(affine: Affine) -> Scaled | None:
+    if affine is IDENTITY:
+        return None
+    return Scaled(
+        offset=affine.offset.tolist(), scale=affine.scale.tolist(), shift=float(affine.shift)
+    )
+
+
+def _keys(config: PolicyConfig) -> Keys | None:
+    """openpi's, of the policy's one component."""
+    if config.type != "openpi_policy":
+        return None
+    (component,) = config.components.values()
+    cameras = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
+    params = component.params
+    return Keys(params.get("camera_map") or cameras, params.get("state_key", "state"))
