@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rt.cli import end_with_sentence, printable, read_secret, underscored
 from rt.extras import need
 from rt.infer.policy_config import load_policy_config
-from rt.serve.access import bind, tls_context
+from rt.serve.access import bind, taken, tls_context
 from rt.serve.desk import Desk
 from rt.wire.protocol import write_offer
 
@@ -98,7 +98,10 @@ async def _serve(
     for number in SIGNALS:
         loop.add_signal_handler(number, ended.set)
     front = Front(desk, write_offer(engine.offer), key, tls, alone=engine.stateful)
-    port = await front.open(sock=sock)
+    try:
+        port = await front.open(sock=sock)
+    except OSError as error:  # another one that loaded meanwhile was quicker
+        raise taken(host, sock.getsockname()[1], error) from None
     name = f"[{host}]" if ":" in host else host
     scheme = "ws" if tls is None else "wss"
     print(f"{engine.offer.policy} is served at {scheme}://{name}:{port}", flush=True)

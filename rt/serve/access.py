@@ -16,8 +16,8 @@ SCHEME = "Api-Key "  # of the header Authorization, as openpi's client sends it
 
 
 def bind(host: str, port: int, key: str | None) -> socket.socket:
-    """The server's socket, which does not listen yet: a taken port is told before a policy is
-    loaded, and nobody is answered before it is warm. port 0: any that is free.
+    """The server's socket, which does not listen yet: a port on which somebody listens is told
+    before a policy is loaded, and nobody is let in before it is warm. port 0: any that is free.
 
     Raises ConfigError for a host that is not this machine's, one beyond loopback without a key, and
     a port that is taken.
@@ -35,11 +35,16 @@ def bind(host: str, port: int, key: str | None) -> socket.socket:
         bound.bind((address, port))
     except OSError as error:
         bound.close()
-        raise ConfigError(
-            f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose "
-            "another, or 0 for any"
-        ) from None
+        raise taken(host, port, error) from None
     return bound
+
+
+def taken(host: str, port: int, error: OSError) -> ConfigError:
+    """The error of a port that cannot be had."""
+    return ConfigError(
+        f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose another, "
+        "or 0 for any"
+    )
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
