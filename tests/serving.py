@@ -217,6 +217,14 @@ def answered(client: ClientConnection, state: float = 0.5) -> None:
     assert (chunk(client.recv(timeout=PATIENCE_S)).actions == np.float32(state)).all()
 
 
+def upgrade(key: str) -> bytes:
+    """What asks for a WebSocket. key: 16 bytes in base64."""
+    return (
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
 def serve_process(*flags: str) -> subprocess.Popen[str]:
     """`python -m rt.serve …`, which finds the tests' policies."""
     paths = [str(ROOT), str(ROOT / "tests")]

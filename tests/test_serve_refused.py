@@ -28,6 +28,7 @@ from serving import (
     chunk,
     seen,
     serve_process,
+    upgrade,
     waiting_yaml,
 )
 from test_wire import HOSTILE, PICTURES
@@ -43,11 +44,7 @@ from rt.wire.codec import encode
 from rt.wire.protocol import MAX_MESSAGE_BYTES
 
 KEY = "a key that nobody guesses"
-UPGRADE = (
-    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
-    "Sec-WebSocket-Version: 13\r\n\r\n"
-).encode()
+UPGRADE = upgrade(base64.b64encode(os.urandom(16)).decode())
 
 
 @pytest.fixture

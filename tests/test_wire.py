@@ -235,7 +235,8 @@ def test_a_stock_servers_greeting_is_no_offer() -> None:
         ("hello", "expected a binary frame of the policy server, got text"),
         (encode({"rt": {"protocol": 2, "version": "9.1"}}), r"rt 9.1\) speaks protocol 2.*robot 1"),
         (encode({"rt": {"protocol": 2.5}}), "speaks protocol 2.5"),
-        (encode({"rt": [1]}), "speaks protocol None"),
+        (encode({"rt": {"protocol": np.ones(2)}}), "speaks protocol"),
+        (encode({"rt": [1]}), "expected a map in 'rt'"),
         (encode({"rt": {"protocol": 1, "policy": "p"}}), "policy_type"),
     ],
 )
@@ -272,6 +273,7 @@ def test_a_stock_clients_observation_is_a_request() -> None:
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "another protocol": ({"protocol": 2}, "robot speaks protocol 2, this policy server .* 1"),
+    "a protocol that is no number": ({"protocol": np.ones(2)}, "robot speaks protocol"),
     "no state": ({"proprio": ...}, "expected 'proprio'"),
     "a state of text": ({"proprio": "0 0"}, "proprio: expected numbers .* got str"),
     "a state of a list": ({"proprio": [0.0, 0.0]}, "proprio: expected numbers .* got list"),
@@ -431,7 +433,7 @@ def test_what_is_no_picture_is_one_sentence(value: Any) -> None:
 
 
 def test_a_picture_is_judged_by_what_it_claims_before_it_is_decoded() -> None:
-    with pytest.raises(WireError, match="head: expected images of at most .* 65535x65535"):
+    with pytest.raises(WireError, match=r"head: expected images of at most .* 65535x65535"):
         read_images({"head": PICTURES["a picture of gigabytes"]})
     with pytest.raises(WireError, match="does not tell its size"):
         read_images({"head": PICTURES["a size behind a marker without a length"]})
@@ -469,6 +471,15 @@ def test_a_masked_camera_of_openpis_is_absent_and_a_missing_key_is_named() -> No
     for missing in ({"top": "images.cam_low"}, {"top": "prompt.cam_low"}):
         with pytest.raises(WireError, match=r"expected '.*cam_low'"):
             our_observation(seen, missing, "state")
+
+
+@pytest.mark.parametrize(
+    "odd", [{"image": None}, {"image": "base_0_rgb"}, {"image_mask": {"base_0_rgb": np.ones(2)}}]
+)
+def test_odd_images_of_openpis_are_one_sentence(odd: dict[str, Any]) -> None:
+    seen = openpi_observation(observation(top=smooth(1)), {"top": "base_0_rgb"}, "state") | odd
+    with pytest.raises(WireError, match="image"):
+        our_observation(seen, {"top": "base_0_rgb"}, "state")
 
 
 def test_the_wire_knows_errors_and_arrays_only() -> None:

@@ -104,6 +104,8 @@ class Engine:
             images = read_images(seen, self.offer.dims.get("num_img_obs"))
         except WireError as error:
             return error
+        except Exception as error:  # a fault of ours: the others of the batch have none
+            return WireError(_failed(error))
         if self.stateful and self._episode != (asked.client, request.episode):
             self._policy.reset()
             self._episode = asked.client, request.episode

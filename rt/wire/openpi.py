@@ -53,16 +53,26 @@ def our_observation(
     Raises WireError for a key that is not there; the model's own cameras may be absent or masked.
     """
     models_own = set(camera_map.values()) <= set(IMAGE_KEYS)
-    masks = data.get("image_mask", {}) if models_own else {}
     ours = {"proprio": _take(data, state_key)}
     for camera, key in camera_map.items():
         if not models_own:
             ours[camera] = _take(data, key)
-        elif key in data.get("image", {}) and masks.get(key, True):
+        elif _is_seen(data, key):
             ours[camera] = data["image"][key]
     if "prompt" in data:
         ours["prompt"] = data["prompt"]
     return ours
+
+
+def _is_seen(data: dict[str, Any], key: str) -> bool:
+    """Whether one of the model's own images is there, and not masked. WireError."""
+    images, masks = data.get("image", {}), data.get("image_mask", {})
+    if not (isinstance(images, dict) and isinstance(masks, dict)):
+        raise WireError("expected maps of images and truths in 'image' and 'image_mask'")
+    mask = masks.get(key, True)
+    if not isinstance(mask, bool | np.bool_):
+        raise WireError(f"image_mask.{key}: expected true or false, got {type(mask).__name__}")
+    return key in images and bool(mask)
 
 
 def _model_images(images: dict[str, Any]) -> dict[str, Any]:

@@ -139,12 +139,12 @@ def read_offer(message: bytes | str) -> Offer | None:
     told = read_binary(message, "the policy server").get("rt")
     if told is None:
         return None
-    theirs = told.get("protocol") if isinstance(told, dict) else None
-    if theirs != PROTOCOL:
-        version = told.get("version", "") if isinstance(told, dict) else ""
+    if not isinstance(told, dict):
+        raise WireError(f"expected a map in 'rt', what the server offers, got {_kind(told)}")
+    if not _is_ours(theirs := told.get("protocol")):
         raise WireError(
-            f"the policy server (rt {version}) speaks protocol {theirs}, this robot {PROTOCOL}: "
-            "install the same rt on both"
+            f"the policy server (rt {told.get('version')}) speaks protocol {theirs}, this robot "
+            f"{PROTOCOL}: install the same rt on both"
         )
     offer: Offer = _converted(told, Offer)
     return offer
@@ -170,7 +170,7 @@ def read_request(message: bytes | str, offer: Offer) -> Request:
 
 def request_of(values: dict[str, Any], offer: Offer) -> Request:
     """`read_request` of a message that is decoded."""
-    if (theirs := values.get("protocol", PROTOCOL)) != PROTOCOL:
+    if not _is_ours(theirs := values.get("protocol", PROTOCOL)):
         raise WireError(
             f"the robot speaks protocol {theirs}, this policy server (rt {offer.version}) "
             f"{PROTOCOL}: install the same rt on both"
@@ -240,6 +240,14 @@ def read_binary(message: bytes | str, who: str) -> dict[str, Any]:
     return decode(message)
 
 
+def _is_ours(protocol: Any) -> bool:
+    return isinstance(protocol, int) and protocol == PROTOCOL
+
+
+def _kind(value: Any) -> str:
+    return str(getattr(value, "dtype", type(value).__name__))
+
+
 def _converted(told: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(told, kind)
@@ -261,8 +269,7 @@ def _numbers(key: str, value: Any, shape: tuple[int | None, int | None]) -> NDAr
     """`value` as float32 of that shape, finite."""
     expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        got = getattr(value, "dtype", type(value).__name__)
-        raise WireError(f"{key}: expected numbers of shape {expected}, got {got}")
+        raise WireError(f"{key}: expected numbers of shape {expected}, got {_kind(value)}")
     fits = (
         value.ndim == 2
         and value.size
