@@ -17,7 +17,7 @@ from rt.cli import end_with_sentence, printable, read_secret, underscored
 from rt.extras import need
 from rt.infer.policy_config import load_policy_config
 from rt.serve.access import bind, taken, tls_context
-from rt.serve.desk import Desk
+from rt.serve.desk import DRAIN_S, ENDS, Desk
 from rt.wire.protocol import write_offer
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PORT = 8000  # openpi's
 MAX_BATCH = 8
-DRAIN_S = 5.0  # what a computation has to end
-ENDS = "the policy server is ending: ask again later"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -24,6 +24,8 @@ from typing import NamedTuple, Protocol
 from rt.wire.protocol import REPLACED
 
 PLACES = 256  # clients that may wait
+DRAIN_S = 5.0  # what a computation has to end, when the server does
+ENDS = "the policy server is ending: ask again later"
 
 Reply = bytes | str  # a result, or a sentence
 

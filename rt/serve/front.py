@@ -23,7 +23,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from rt.serve.access import refusal
-from rt.serve.desk import Answers, Reply
+from rt.serve.desk import DRAIN_S, ENDS, Answers, Reply
 from rt.wire.protocol import MAX_MESSAGE_BYTES, MOST_UNDER_WAY
 
 MOST_CLIENTS = 256
@@ -31,9 +31,7 @@ MOST_OPEN = 512  # connections, those that have not asked for anything included:
 OPEN_S = 5.0  # what a client has to ask for something
 PING_S = 10.0  # between two pings, and what a client has to answer
 CLOSE_S = 1.0  # what it has to say goodbye
-DRAIN_S = 5.0  # what a computation has to end
 STALLED_S = 10.0  # then an inference that is not over is no good health
-ENDS = "the policy server is ending: ask again"
 
 
 class _Connection(ServerConnection):
@@ -128,7 +126,8 @@ class Front:
     async def _stay(self, client: ServerConnection) -> None:
         """One task reads, so that a newer request can replace one that waits; one answers."""
         if len(self._replies) >= self._most:  # it came while another was let in
-            return await client.close(CloseCode.TRY_AGAIN_LATER, "too many robots are connected")
+            await client.close(CloseCode.TRY_AGAIN_LATER, "too many robots are connected")
+            return
         replies: asyncio.Queue[asyncio.Task[Reply]] = asyncio.Queue(2 * MOST_UNDER_WAY)
         self._replies[client] = replies
         tasks = [
@@ -144,7 +143,6 @@ class Front:
                 replies.task_done()
             for task in tasks:
                 task.cancel()
-        return None
 
     async def _read(
         self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]
