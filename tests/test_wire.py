@@ -205,11 +205,19 @@ def test_anything_else_is_one_sentence(message: bytes) -> None:
     assert len(str(told.value)) > 10
 
 
-def test_an_array_that_does_not_fit_its_shape_is_named() -> None:
-    with pytest.raises(
-        WireError, match=r"^/x: expected 8 bytes for float32 of shape \(2,\), got 7"
-    ):
-        decode(HOSTILE["too few bytes"])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("too few bytes", r"^/x: expected 8 bytes for float32 of shape \(2,\), got 7"),
+        ("too many bytes", r"^/x: expected 8 bytes for float32 of shape \(2,\), got 9"),
+        ("objects", r"^/x: expected numbers, one of .*<f4.*, got dtype '\|O'"),
+        ("big-endian", "^/x: expected numbers, one of .*, got dtype '>f4'"),
+        ("no shape", "^/x: expected an array's b'shape', got none"),
+    ],
+)
+def test_what_is_wrong_with_an_array_is_named(what: str, words: str) -> None:
+    with pytest.raises(WireError, match=words):
+        decode(HOSTILE[what])
 
 
 def test_what_may_be_asked_for_may_be_asked_for() -> None:
@@ -398,6 +406,15 @@ def claiming(height: int, width: int) -> bytes:
     return bytes(picture)
 
 
+def misleading() -> bytes:
+    """To a decoder of gigabytes; of 48 x 64 to whoever takes for a length what is none."""
+    picture = b"\xff\xd8\xff\x01" + claiming(65535, 65535)[2:]
+    read_as_length = int.from_bytes(picture[4:6], "big")
+    at = 4 + read_as_length
+    small = a_picture()
+    return picture.ljust(at, b"\0") + small[small.index(b"\xff\xc0") :]
+
+
 PICTURES: dict[str, Any] = {
     "floats": np.zeros((3, 4, 6), np.float32),
     "two axes": np.zeros((4, 6), np.uint8),
@@ -408,6 +425,7 @@ PICTURES: dict[str, Any] = {
     "no ends": {"jpeg": np.zeros(4, np.uint8)},
     "ends that are none": jpeg_of(a_picture(), np.array([0.5])),
     "no end at all": jpeg_of(a_picture(), np.zeros(0, np.int64)),
+    "neither bytes nor ends": jpeg_of(b"", np.zeros(0, np.int64)),
     "an end too early": jpeg_of(a_picture(), np.array([100])),
     "an end beyond": jpeg_of(a_picture(), np.array([10**9])),
     "ends that fall": jpeg_of(a_picture(), np.array([600, 300, len(a_picture())])),
@@ -416,9 +434,7 @@ PICTURES: dict[str, Any] = {
     "a picture of no size": jpeg_of(claiming(0, 64)),
     "half a picture's head": jpeg_of(a_picture()[:30]),
     "a head alone": jpeg_of(a_picture()[: a_picture().index(b"\xff\xda")]),
-    "a size behind a marker without a length": jpeg_of(
-        b"\xff\xd8\xff\x01" + claiming(65535, 65535)[2:]
-    ),
+    "a size behind a marker without a length": jpeg_of(misleading()),
     "two sizes": {
         "jpeg": np.frombuffer(a_picture() + a_picture(24), np.uint8),
         "ends": np.array([len(a_picture()), len(a_picture()) + len(a_picture(24))]),
@@ -435,6 +451,8 @@ def test_what_is_no_picture_is_one_sentence(value: Any) -> None:
 def test_a_picture_is_judged_by_what_it_claims_before_it_is_decoded() -> None:
     with pytest.raises(WireError, match=r"head: expected images of at most .* 65535x65535"):
         read_images({"head": PICTURES["a picture of gigabytes"]})
+    with pytest.raises(WireError, match="expected pictures of one size"):
+        read_images({"head": PICTURES["two sizes"]})
     with pytest.raises(WireError, match="does not tell its size"):
         read_images({"head": PICTURES["a size behind a marker without a length"]})
 
