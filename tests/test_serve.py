@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +44,7 @@ from rt.infer import build_policy
 from rt.infer.affine import IDENTITY
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
-from rt.serve.desk import Asked
+from rt.serve.desk import Asked, Desk
 from rt.serve.engine import Keys, load_engine
 from rt.wire.codec import decode, encode
 from rt.wire.images import to_jpeg
@@ -265,6 +268,30 @@ def test_a_client_that_goes_leaves_its_place(held: tuple[Serving, ClientConnecti
     with serving.connect() as later:
         later.recv()
         answered(later)
+
+
+def test_a_desk_closes_once_what_is_computed_is_answered() -> None:
+    go = threading.Event()
+
+    def answer(asked: Sequence[Asked]) -> list[bytes | str]:
+        assert go.wait(PATIENCE_S)
+        return [one.message for one in asked]
+
+    async def close() -> None:
+        desk = Desk(answer, 1, thread)
+        asks = [asyncio.create_task(desk.ask(client, client)) for client in "ab"]
+        await asyncio.wait([asyncio.create_task(desk.ask("c", "c"))], timeout=0)  # they are asked
+        closing = asyncio.create_task(desk.close("it ends"))
+        assert await asks[1] == "it ends"
+        assert await desk.ask("d", "d") == "it ends"
+        assert not closing.done()
+        go.set()
+        await closing
+        assert asks[0].done()
+        assert asks[0].result() == "a"
+
+    with ThreadPoolExecutor(1) as thread:
+        asyncio.run(close())
 
 
 def test_a_policy_that_carries_state_is_served_to_one_client_at_a_time() -> None:
