@@ -36,6 +36,7 @@ from serving import (
     serve_process,
     waiting_yaml,
 )
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection
@@ -46,6 +47,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
 from rt.serve.desk import Asked, Desk
 from rt.serve.engine import Keys, load_engine
+from rt.serve.front import Front
 from rt.wire.codec import decode, encode
 from rt.wire.images import to_jpeg
 from rt.wire.openpi import openpi_observation
@@ -262,8 +264,10 @@ def test_a_client_that_goes_leaves_its_place(held: tuple[Serving, ClientConnecti
         other.send(seen(2))
         until("it waits", lambda: serving.waiting() == 1)
     until("its place is free", lambda: serving.waiting() == 0)
+    client.send(seen(3))
+    until("the one that is computed for waits, too", lambda: serving.waiting() == 1)
     client.socket.shutdown(socket.SHUT_RDWR)
-    until("the one that is computed for has gone", lambda: serving.clients() == 0)
+    until("it has gone", lambda: serving.clients() == serving.waiting() == 0)
     serving.policy._go.set()
     with serving.connect() as later:
         later.recv()
@@ -292,6 +296,36 @@ def test_a_desk_closes_once_what_is_computed_is_answered() -> None:
 
     with ThreadPoolExecutor(1) as thread:
         asyncio.run(close())
+
+
+def test_a_front_hangs_up_once_what_is_due_is_sent() -> None:
+    class Late:
+        def __init__(self) -> None:
+            self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+        async def ask(self, client: object, message: bytes | str) -> bytes | str:
+            self.asked.set()
+            await self.go.wait()
+            return message
+
+        def age_s(self) -> float:
+            return 0.0
+
+    async def close() -> None:
+        late = Late()
+        front = Front(late, b"offer")
+        port = await front.open(host="127.0.0.1", port=0)
+        async with connect_async(f"ws://127.0.0.1:{port}", proxy=None) as client:
+            assert await client.recv() == b"offer"
+            await client.send(b"request")
+            await late.asked.wait()
+            closing = asyncio.create_task(front.close())
+            await asyncio.wait([closing], timeout=0.1)
+            late.go.set()
+            assert await client.recv() == b"request"
+            await closing
+
+    asyncio.run(close())
 
 
 def test_a_policy_that_carries_state_is_served_to_one_client_at_a_time() -> None:

@@ -324,6 +324,7 @@ def test_no_more_clients_than_can_be_served(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "MOST_OPEN", 3)
+    monkeypatch.setattr(front, "OPEN_S", PATIENCE_S)  # it is not their silence
     with Serving(Scripted()) as serving, serving.connect() as client, ExitStack() as stack:
         client.recv()
         for _ in range(6):
@@ -331,6 +332,7 @@ def test_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None
         late = stack.enter_context(
             socket.create_connection(("127.0.0.1", serving.port), PATIENCE_S)
         )
+        late.settimeout(PATIENCE_S / 6)
         assert hung_up(late)
         answered(client)
 
