@@ -1,0 +1,39 @@
+"""Remote policies for tests, and what comes of asking them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scripted_server import A
+
+from rt.errors import NoAnswerError
+from rt.infer.normalization import Normalizer
+from rt.infer.policies.remote_policy import RemotePolicy
+from rt.records import Reply
+
+IDENTITY = Normalizer.identity()
+
+
+def remote(*urls: str, **options: Any) -> RemotePolicy:
+    """Asks `urls`, with a deadline that no test meets unless it is meant to."""
+    options = {"url": list(urls), "deadline_ms": 20_000, "seed": 1, **options}
+    return RemotePolicy({}, **options)
+
+
+def observation() -> dict[str, Any]:
+    return {"proprio": np.zeros((1, A), np.float32)}
+
+
+def ask(policy: RemotePolicy, **seen: Any) -> tuple[Reply, str]:
+    """What came of one asking, and the words for it or the number in the chunk.
+    seen: more than the state."""
+    before = list(policy.replies)
+    try:
+        words: Any = policy.predict(observation() | seen, IDENTITY)
+        reply = Reply.OK
+    except NoAnswerError as error:
+        reply, words = error.reply, str(error)
+    before[reply] += 1
+    assert policy.replies == before  # counted once
+    return reply, words if isinstance(words, str) else f"{words[0, 0] / 1000 - 1:.0f}"
