@@ -1,0 +1,91 @@
+"""A launch whose policy is in another process, behind a socket, with nothing faked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from launched import Launched, run_module, start_module, unique_session
+from scripted_server import ScriptedServer
+
+from rt.infer.pipeline import FAILURES_IN_A_ROW
+
+DEMO = "configs/policies/flow_demo/policy.yaml"
+
+
+@contextmanager
+def served(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`python -m rt.serve`, and the port that it listens on."""
+    server = start_module("rt.serve", "-P", DEMO, "--port", str(port))
+    try:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        yield server, next(int(found[1]) for found in map(_port, lines) if found)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def _port(line: str) -> re.Match[str] | None:
+    return re.search(r"ws://127\.0\.0\.1:(\d+)", line)
+
+
+@pytest.mark.slow
+def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
+    with served() as (server, port):
+        yaml = tmp_path / "policy.yaml"
+        yaml.write_text(f"policy: {{type: remote_policy, url: 'ws://127.0.0.1:{port}'}}\n")
+        with Launched("remote", "-P", str(yaml)) as launch:
+            seen = launch.when_chunks(3)
+            assert seen["inference"]["replies"]["OK"] >= 3
+            server.kill()
+            holds = ("EXPIRED", "NO_CHUNK")  # the latter where an episode has just begun
+            launch.when("the chunk's end", lambda s: s["tick_stats"]["hold"] in holds)
+            seen = launch.when(
+                "more of it than a fault may last",
+                lambda s: s["inference"]["replies"]["UNREACHABLE"] > 2 * FAILURES_IN_A_ROW,
+            )
+            chunks, pid = seen["inference"]["published"], launch.pid("inference")
+            with served(port):
+                launch.when("more chunks", lambda s: s["inference"]["published"] > chunks + 2)
+                launch.when("them executed", lambda s: s["tick_stats"]["hold"] == "NONE")
+                assert launch.pid("inference") == pid  # it was never restarted
+                assert launch.stop() == 0
+        launch.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("url: http://127.0.0.1:1", "expected ws://HOST:PORT"),
+        ("url: ws://127.0.0.1:1, connect_timeout_s: 0.2", "no policy server at ws://127.0.0.1:1"),
+        ("url: ws://127.0.0.1:1, api_key_file: key", "key: expected a file whose first line is"),
+    ],
+)
+def test_what_cannot_be_asked_ends_a_launch_with_a_sentence(
+    tmp_path: Path, options: str, words: str
+) -> None:
+    yaml = tmp_path / "policy.yaml"
+    yaml.write_text(f"policy: {{type: remote_policy, {options}}}\n")
+    session = unique_session("remote")
+    ended = run_module("rt.launch", "--robot", "igris_b", "-P", str(yaml), "--session", session)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_policy_of_another_shape_ends_a_launch_before_anything_moves(tmp_path: Path) -> None:
+    with ScriptedServer(key="a key that is long") as server:
+        (tmp_path / "key").write_text("a key that is long")
+        yaml = tmp_path / "policy.yaml"
+        yaml.write_text(f"policy: {{type: remote_policy, url: {server.url}, api_key_file: key}}\n")
+        session = unique_session("remote")
+        ended = run_module("rt.launch", "--robot", "igris_b", "-P", str(yaml), "--session", session)
+        assert ended.returncode == 2
+        assert "dims.action_dim: the model has 2, but" in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+        assert server.requests == []
