@@ -85,6 +85,7 @@ class BadNetwork:
     ) -> None:
         """`target`: where the server is, or will be: it is looked for at each connection."""
         self._target, self._seed = target, seed
+        self.carried = [0, 0]  # bytes that have entered: to the server, and back
         self._dark_until = 0.0
         self._free_at = [0.0, 0.0]  # the line, by direction
         self._links: set[asyncio.Task[None]] = set()
@@ -170,6 +171,7 @@ class BadNetwork:
         while data:
             data = await self._loop.sock_recv(source, PIECE)
             now, forecast = time.monotonic(), self._forecast
+            self.carried[way] += len(data)
             carried_at = max(self._free_at[way], now) + forecast.carry_s(len(data))
             self._free_at[way] = carried_at
             due = carried_at + forecast.delay_s(way, now - self._began)
