@@ -1,0 +1,84 @@
+"""A real `python -m rt.serve` under test, ended whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from launched import PATIENCE_S, ROOT, until
+
+HOST = "127.0.0.1"
+
+
+class Served:
+    """Serves a policy at a port that stays its own, also when it is killed and started again. Use
+    as a context manager."""
+
+    def __init__(self, policy: Path, *arguments: str) -> None:
+        self.port = free_port()
+        folder = Path(os.environ.get("TMPDIR", "/tmp"))
+        self._log = folder / f"rt-test-serve-{os.getpid()}-{self.port}.log"
+        where = ("--host", HOST, "--port", str(self.port))
+        self._command = (sys.executable, "-u", "-m", "rt.serve", "-P", str(policy), *where)
+        self._arguments = arguments
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it is, for a BadNetwork."""
+        return HOST, self.port
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def start(self) -> None:
+        """Begin, also again after its end; returns once it answers."""
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*self._command, *self._arguments],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        until("the policy server to answer", self._answers)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(PATIENCE_S)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.output
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.port}/healthz", timeout=1) as said:
+                return bool(said.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def __enter__(self) -> Served:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.unlink(missing_ok=True)
+
+
+def free_port() -> int:
+    """One that nobody has now."""
+    with socket.create_server((HOST, 0)) as reserved:
+        port: int = reserved.getsockname()[1]
+    return port
