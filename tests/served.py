@@ -20,18 +20,22 @@ class Served:
     """Serves a policy at a port that stays its own, also when it is killed and started again. Use
     as a context manager."""
 
-    def __init__(self, policy: Path, *arguments: str) -> None:
-        self.port = free_port()
+    def __init__(
+        self, policy: Path, *arguments: str, host: str = HOST, inside: tuple[str, ...] = ()
+    ) -> None:
+        """inside: before the command, to have it run elsewhere; there `host` is."""
+        self.host, self.port = host, free_port()
         folder = Path(os.environ.get("TMPDIR", "/tmp"))
         self._log = folder / f"rt-test-serve-{os.getpid()}-{self.port}.log"
-        where = ("--host", HOST, "--port", str(self.port))
-        self._command = (sys.executable, "-u", "-m", "rt.serve", "-P", str(policy), *where)
-        self._arguments = arguments
+        self._command = (
+            *(*inside, sys.executable, "-u", "-m", "rt.serve", "-P", str(policy)),
+            *("--host", host, "--port", str(self.port), *arguments),
+        )
 
     @property
     def address(self) -> tuple[str, int]:
         """Where it is, for a BadNetwork."""
-        return HOST, self.port
+        return self.host, self.port
 
     @property
     def output(self) -> str:
@@ -41,10 +45,7 @@ class Served:
         """Begin, also again after its end; returns once it answers."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [*self._command, *self._arguments],
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                self._command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
             )
         until("the policy server to answer", self._answers)
 
@@ -58,7 +59,8 @@ class Served:
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.output
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.port}/healthz", timeout=1) as said:
+            health = f"http://{self.host}:{self.port}/healthz"
+            with urllib.request.urlopen(health, timeout=1) as said:
                 return bool(said.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -12,18 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
+from cable import cable
 from launched import until
 from playing import Fake, driving
 from reliability import tell
 from scale import Scale
 from served import Served
-from swinging import FLAGS, HERE, Swinging, check_holds
+from swinging import FLAGS as SWINGING
+from swinging import HERE, Swinging, check_holds
 from tick_log import executes
 
 from rt.testing.network import BadNetwork, Weather
 
+FLAGS = (
+    *SWINGING,
+    *("--set", "robot.max_state_age_ms=20000"),  # a fake robot without a core is no question here
+)
 CALM = Weather(delay_ms=20, jitter_ms=10)
 DEADLINE_MS = 1500
 SILENT_S = 3.0  # of a partition, and of a server that is stopped: longer than the deadline
@@ -46,9 +53,7 @@ class Remote(NamedTuple):
 
     def lasts(self, seconds: float) -> None:
         """Let so much time pass, in ticks."""
-        begin = self.swing.log.last
-        end = int(begin["t_wake"]) + seconds * 1e9
-        self.swing.log.when("time to pass", lambda tick: tick["t_wake"] >= end, after=begin)
+        lasts(self.swing, seconds)
 
     def when_unanswered(self, before: Counter[str]) -> None:
         """Return once it was asked in vain, more often than before."""
@@ -56,6 +61,13 @@ class Remote(NamedTuple):
             "a request without an answer",
             lambda seen: (Counter(seen["inference"]["replies"]) - before).keys() - {"OK"},
         )
+
+
+def lasts(swing: Swinging, seconds: float) -> None:
+    """Let so much time pass, in ticks."""
+    begin = swing.log.last
+    end = int(begin["t_wake"]) + seconds * 1e9
+    swing.log.when("time to pass", lambda tick: tick["t_wake"] >= end, after=begin)
 
 
 # --- what the network does
@@ -135,26 +147,35 @@ TROUBLES = {
 TELLING = ("300 ms and 60 of jitter", "partition of 3 s", "resets", "server killed in a request")
 
 
-@contextmanager
-def remote(fake: Fake, folder: Path, seed: int) -> Iterator[Remote]:
-    """A launch that drives the fake robot with what a server tells it, across a calm network."""
-    served, asked, orders = (folder / n for n in ("served.yaml", "remote.yaml", "orders"))
+@pytest.fixture
+def served_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a policy that swings, and takes `orders` from the file beside it."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    path, orders = tmp_path / "served.yaml", tmp_path / "orders"
     orders.touch()
     swings = {"type": "stand_ins.misbehaving:Misbehaving", "orders": str(orders)}
     model = {"component_config_paths": {"model": {"params": {}}}}
-    served.write_text(yaml.safe_dump({"model": model, "policy": swings}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
-        with Served(served) as server, BadNetwork(server.address, CALM, seed=seed) as network:
-            asks = {
-                "type": "remote_policy",
-                "url": f"ws://127.0.0.1:{network.port}",
-                "deadline_ms": DEADLINE_MS,
-                "image_encoding": "jpeg",
-            }
-            asked.write_text(yaml.safe_dump({"policy": asks}))
-            with driving("remote", fake, "-P", str(asked), *FLAGS) as run:
-                yield Remote(Swinging(run, fake, orders, steady=True), server, network)
+    path.write_text(yaml.safe_dump({"model": model, "policy": swings}))
+    return path
+
+
+@contextmanager
+def swinging_far(fake: Fake, served_yaml: Path, url: str, **keys: str) -> Iterator[Swinging]:
+    """A launch that drives the fake robot with what a server tells it."""
+    asked = served_yaml.with_name("remote.yaml")
+    asks = {"type": "remote_policy", "url": url, "deadline_ms": DEADLINE_MS, **keys}
+    asked.write_text(yaml.safe_dump({"policy": asks}))
+    with driving("remote", fake, "-P", str(asked), *FLAGS) as run:
+        yield Swinging(run, fake, served_yaml.with_name("orders"), steady=True)
+
+
+@contextmanager
+def remote(fake: Fake, served_yaml: Path, seed: int) -> Iterator[Remote]:
+    """The same across a calm network."""
+    with Served(served_yaml) as server, BadNetwork(server.address, CALM, seed=seed) as network:
+        url = f"ws://127.0.0.1:{network.port}"
+        with swinging_far(fake, served_yaml, url, image_encoding="jpeg") as swing:
+            yield Remote(swing, server, network)
 
 
 def go_through(remote: Remote, trouble: Trouble, dice: random.Random) -> Counter[str]:
@@ -191,11 +212,11 @@ def drawn(dice: random.Random, kills: int) -> list[str]:
 
 
 def test_whatever_the_network_does_the_robot_is_told_small_steps_within_its_limits(
-    tmp_path: Path, scale: Scale, dice: random.Random
+    served_yaml: Path, scale: Scale, dice: random.Random
 ) -> None:
     names = drawn(dice, scale.kills)
     replies: Counter[str] = Counter()
-    with Fake() as fake, remote(fake, tmp_path, dice.randrange(1 << 32)) as far:
+    with Fake() as fake, remote(fake, served_yaml, dice.randrange(1 << 32)) as far:
         for name in names:
             replies += go_through(far, TROUBLES[name], dice)
         far.swing.end()
@@ -210,4 +231,42 @@ def test_whatever_the_network_does_the_robot_is_told_small_steps_within_its_limi
         f"{commands} commands at the robot's side, all within one slew step and the position "
         f"limits; {len(ticks)} ticks; {answered} requests answered, {unanswered}; held when the "
         "chunk ran out; one inference process throughout, and a newer chunk after each",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("netem", "delay", "50ms", "20ms", "loss", "2%", "limit", "10000"),
+        ("tbf", "rate", "10mbit", "burst", "32kb", "latency", "400ms"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_bad_cable_of_the_kernels_is_no_different(
+    served_yaml: Path, scale: Scale, words: tuple[str, ...]
+) -> None:
+    if scale.kills < 60:
+        pytest.skip("half a minute: --scale bounded")
+    key = served_yaml.with_name("key")
+    key.write_text("open")
+    with (
+        Fake() as fake,
+        cable(*words) as (address, inside),
+        Served(served_yaml, "--api_key_file", str(key), host=address, inside=inside) as server,
+        swinging_far(
+            fake, served_yaml, f"ws://{address}:{server.port}", api_key_file=str(key)
+        ) as swing,
+    ):
+        begin = swing.log.when("a row to be executed", executes)
+        lasts(swing, 10)
+        ticks = swing.log.since(begin)
+        held = check_holds(ticks)
+        swing.end()
+        commands = swing.commands
+    tell(
+        "network",
+        f"a policy in another network namespace, {' '.join(words)} in both directions",
+        f"{commands} commands at the robot's side, all within one slew step and the position "
+        f"limits; {np.ptp(ticks['chunk'])} chunks in {len(ticks)} ticks, of which "
+        f"{int((ticks['hold'] > 0).sum())} held, for {', '.join(sorted(held)) or 'nothing'}",
     )
