@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -24,6 +23,7 @@ class Served:
         self, policy: Path, *arguments: str, host: str = HOST, inside: tuple[str, ...] = ()
     ) -> None:
         """inside: before the command, to have it run elsewhere; there `host` is."""
+        self.said = ""  # why it did not answer, last
         self.host, self.port = host, free_port()
         folder = Path(os.environ.get("TMPDIR", "/tmp"))
         self._log = folder / f"rt-test-serve-{os.getpid()}-{self.port}.log"
@@ -47,7 +47,10 @@ class Served:
             self.process = subprocess.Popen(
                 self._command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
             )
-        until("the policy server to answer", self._answers)
+        try:
+            until("the policy server to answer", self._answers)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said}\n{self.output}") from None
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -62,7 +65,8 @@ class Served:
             health = f"http://{self.host}:{self.port}/healthz"
             with urllib.request.urlopen(health, timeout=1) as said:
                 return bool(said.status == 200)
-        except (urllib.error.URLError, OSError):
+        except OSError as error:  # what an HTTP status means, too
+            self.said = f"{error}"
             return False
 
     def __enter__(self) -> Served:

@@ -29,6 +29,7 @@ from rt.testing.network import BadNetwork, Weather
 
 FLAGS = (
     *SWINGING,
+    *("--set", "min_num_actions_executed=2"),  # a start has 14 rows for a chunk, on a busy machine
     *("--set", "robot.max_state_age_ms=20000"),  # a fake robot without a core is no question here
 )
 CALM = Weather(delay_ms=20, jitter_ms=10)
@@ -172,9 +173,10 @@ def swinging_far(fake: Fake, served_yaml: Path, url: str, **keys: str) -> Iterat
 @contextmanager
 def remote(fake: Fake, served_yaml: Path, seed: int) -> Iterator[Remote]:
     """The same across a calm network."""
-    with Served(served_yaml) as server, BadNetwork(server.address, CALM, seed=seed) as network:
+    with Served(served_yaml) as server, BadNetwork(server.address, seed=seed) as network:
         url = f"ws://127.0.0.1:{network.port}"
         with swinging_far(fake, served_yaml, url, image_encoding="jpeg") as swing:
+            network.change(CALM)
             yield Remote(swing, server, network)
 
 
