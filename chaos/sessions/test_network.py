@@ -5,6 +5,7 @@ is an answer again. Inference is one process throughout."""
 from __future__ import annotations
 
 import random
+import secrets
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -250,7 +251,7 @@ def test_a_bad_cable_of_the_kernels_is_no_different(
     if scale.kills < 60:
         pytest.skip("half a minute: --scale bounded")
     key = served_yaml.with_name("key")
-    key.write_text("open")
+    key.write_text(secrets.token_urlsafe())
     with (
         Fake() as fake,
         cable(*words) as (address, inside),
