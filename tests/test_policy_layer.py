@@ -513,9 +513,9 @@ def test_warm_up_runs_both_paths() -> None:
     policy: Any = flow()
     guided = set()
 
-    def infer(*inputs: Any, **leftover: Any) -> Any:
-        guided.add(bool(leftover))
-        return FlowPolicy._infer(policy, *inputs, **leftover)
+    def infer(rows: Any) -> Any:
+        guided.add(rows[0].guide is not None)
+        return FlowPolicy._infer(policy, rows)
 
     policy._infer = infer
     policy.warmup()

@@ -28,7 +28,9 @@ class Guide(NamedTuple):
     """What a new chunk is tied to, and how strongly."""
 
     leftover: Tensor  # Y, (B or 1, H, A) or (H, A): row i meets the new row i
-    weights: Tensor  # W, (H,) or (H, A). Where it is 0 the leftover is never looked at, be it NaN
+    # W, (H,), (H, A), or (B, H, A), where rows of the batch are tied each in its own way. Where it
+    # is 0 the leftover is never looked at, be it NaN.
+    weights: Tensor
 
 
 def guidance_weight(tau: float, max_guidance_weight: float) -> float:
@@ -93,7 +95,7 @@ def prefix_denoise(
     _check_steps(num_steps)
     step = step or prefix_step
     leftover, weights = _checked(guide, noise)
-    frozen = (weights >= 1).any(-1, keepdim=True)  # (H, 1); a padding joint has weight 0
+    frozen = (weights >= 1).any(-1, keepdim=True)  # (B, H, 1) or (H, 1); padding has weight 0
     x, length = torch.where(frozen, leftover, noise), _scalar(noise, 1 / num_steps)
     with torch.no_grad():
         for i in range(num_steps):
@@ -132,8 +134,8 @@ def guided_step(
 def prefix_step(
     velocity: Velocity, x: Tensor, tau: Tensor, length: Tensor, frozen: Tensor
 ) -> Tensor:
-    """x (B, H, A) one step of `length` () further, but for the rows `frozen` (H, 1)."""
-    rows = tau[:, None].expand(x.shape[:2]).masked_fill(frozen[:, 0], 1)
+    """x (B, H, A) one step of `length` () further, but for `frozen` rows (B, H, 1) or (H, 1)."""
+    rows = tau[:, None].expand(x.shape[:2]).masked_fill(frozen[..., 0], 1)
     return torch.where(frozen, x, x + length * _like(velocity(x, rows), x))
 
 
@@ -165,7 +167,8 @@ def _check_steps(num_steps: int) -> None:
 
 
 def _checked(guide: Guide, noise: Tensor) -> Guide:
-    """Y (B or 1, H, A) or (H, A) and W (H, 1 or A) on the noise's device, in its dtype."""
+    """Y (B or 1, H, A) or (H, A) and W (H, 1), (H, A) or (B, H, A) on the noise's device, in its
+    dtype."""
     B, H, A = noise.shape
     leftover, weights = guide
     if tuple(leftover.shape) not in ((B, H, A), (1, H, A), (H, A)):
@@ -173,10 +176,11 @@ def _checked(guide: Guide, noise: Tensor) -> Guide:
             f"the leftover to guide by must be {(B, H, A)} or {(H, A)} like the noise, "
             f"got {tuple(leftover.shape)}"
         )
-    if tuple(weights.shape) not in ((H,), (H, A)):
+    if tuple(weights.shape) not in ((H,), (H, A), (B, H, A)):
         raise PolicyError(
             f"guidance by a leftover of {H} rows needs weights ({H},), got {tuple(weights.shape)}"
         )
-    weights = weights.to(noise).reshape(H, -1)
+    weights = weights.to(noise)
+    weights = weights[:, None] if weights.ndim == 1 else weights
     # 0 · NaN is NaN: rows that pull nowhere are taken out, not multiplied out.
     return Guide(leftover.to(noise).masked_fill(weights == 0, 0), weights)

@@ -8,6 +8,8 @@ and, optionally,
     model_action_dim                 the width of x and v in place of A, which it is not less than:
                                      what is beyond A is padding, which nothing pulls
     action_dtype                     torch.dtype of x; else that of the network's first parameter
+    batches                          True: encode takes any batch B, no row of which changes
+                                     another. Else each chunk is denoised by itself
     row_times                        True: velocity also takes tau (B, H), one time for each row.
                                      It was trained with clean prefixes: the mode `prefix` will do
     normalizer                       a Normalizer of its own, used in place of the runtime's
@@ -18,13 +20,14 @@ and, optionally,
     example_observation()            for warm-up: an `input_data`; else a random one is made from
                                      camera_names, num_img_obs, image_height, image_width,
                                      state_dim and proprio_history_size
-Its observation is `input_data` of rt.infer.Policy with a batch axis of 1 in front of every array:
-"proprio" (1, history, state_dim) and "action_context" (1, N, A) float32, normalised; cameras
-(1, num_img_obs, 3, height, width) uint8; "prompt" as it is.
+Its observation is `input_data` of rt.infer.Policy with a batch axis in front of every array, B = 1
+unless it `batches`: "proprio" (B, history, state_dim) and "action_context" (B, N, A) float32,
+normalised; cameras (B, num_img_obs, 3, height, width) uint8; "prompt" as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,7 @@ from torch import Tensor, nn
 from rt.arrays import Chunk, Weights
 from rt.errors import PolicyError
 from rt.infer.acceleration import Acceleration, FastNetwork
+from rt.infer.batch import Row, batch_size, groups, stack
 from rt.infer.denoising import Guide
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
@@ -77,6 +81,7 @@ class FlowPolicy:
         width = int(getattr(self._network, "model_action_dim", self._shape[1]))
         self._padding = width - self._shape[1]
         self.action_context_size = int(getattr(self._network, "action_context_size", 0))
+        self._batches = bool(getattr(self._network, "batches", False))
         clean_prefix = getattr(self._network, "row_times", False)
         self.modes = (*COMMON_MODES, "prefix") if clean_prefix else COMMON_MODES
         floats = (p for p in self._network.parameters() if p.is_floating_point())
@@ -100,7 +105,7 @@ class FlowPolicy:
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
     ) -> Chunk:
         """A chunk from the observation alone: (H, A) float32, robot units."""
-        return self._infer(input_data, data_normalization_interface, _options(input_data))
+        return self._infer([self._row(input_data, data_normalization_interface)])[0]
 
     def guided_inference(
         self,
@@ -114,14 +119,116 @@ class FlowPolicy:
         Guided in normalised space. Raises PolicyError for a leftover or a chunk size of another
         shape than the network's, or a leftover without its "est_delay".
         """
-        H, A = self._shape
+        H = self._shape[0]
         if action_chunk_size != H:
             raise PolicyError(
                 f"action_chunk_size is {action_chunk_size}, but the network's action_horizon is "
                 f"{H}: set action_chunk_size in the runtime params to {H}"
             )
-        if "prev_action" not in input_data:
-            return self.predict(input_data, data_normalization_interface)
+        normalizer = data_normalization_interface
+        return self._infer([self._row(input_data, normalizer, min_num_actions_executed)])[0]
+
+    def infer_many(
+        self, asks: Sequence[tuple[dict[str, Any], int]], normalizer: Normalizer
+    ) -> list[Chunk | Exception]:
+        """A chunk (H, A) float32, robot units, for each of `asks`, in their order.
+
+        asks: (input_data, s) of each, guided where it has "prev_action". Those that can be are run
+            together, as `batch_size` rows.
+        An ask gets what it would get alone, to rounding, and with the noise that it would have
+        drawn; where that would be an exception, this exception in place of its chunk. `latency` is
+        the sum of what was run.
+        """
+        answers: dict[int, Chunk | Exception] = {}
+        rows: dict[int, Row] = {}
+        for i, (input_data, executed) in enumerate(asks):
+            try:
+                rows[i] = self._row(input_data, normalizer, executed)
+            except Exception as error:
+                answers[i] = error
+        spent = dict.fromkeys(self.latency, 0)
+        for group in groups(rows) if self._batches else [[i] for i in rows]:
+            try:
+                answers |= zip(group, self._infer([rows[i] for i in group]), strict=True)
+            except Exception as error:
+                answers |= dict.fromkeys(group, error)
+            else:
+                spent = {part: ns + self.latency[part] for part, ns in spent.items()}
+        self.latency = spent
+        return [answers[i] for i in range(len(asks))]
+
+    def warmup(self) -> None:
+        """Run every path: free, guided, and behind a clean prefix if the network can. Other options
+        compile at the pipeline's own warm-up."""
+        self.warmup_many(1)
+
+    def warmup_many(self, max_batch: int) -> None:
+        """`warmup`, with every number of rows that up to `max_batch` asks are run as."""
+        most = batch_size(max_batch) if self._batches else 1
+        sizes = [2**i for i in range(most.bit_length())]
+        leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
+        example = example_input(self._network)
+        examples = [example]
+        if "action_context" in example:  # absent while nothing is being executed
+            examples.append({k: v for k, v in example.items() if k != "action_context"})
+        ways = [GuidanceOptions(), GuidanceOptions(prefix=True)][: 1 + ("prefix" in self.modes)]
+        guides: list[dict[str, Any]] = [{}, *(leftover | {"guidance": way} for way in ways)]
+        for observation in examples * WARMUP_RUNS:
+            for guide in guides:
+                row = self._row(observation | guide, Normalizer.identity(), 1)
+                for size in sizes:
+                    self._infer([row] * size)
+
+    def freeze_all_model_params(self) -> None:
+        """No parameter asks for a gradient: guidance is differentiated by x alone."""
+        self._network.requires_grad_(False)
+
+    def _infer(self, rows: Sequence[Row]) -> list[Chunk]:
+        """A chunk (H, A) for each of the rows, which are of one group."""
+        mark, between = self._stopwatch.mark, self._stopwatch.between
+        with torch.inference_mode(), self._fast.precision():
+            batch = stack(rows)
+            started = mark()
+            context = self._fast.encode(batch.observation)
+            encoded = mark()
+            x = self._fast.denoise(context, batch.noise, batch.guide, batch.options)
+            if hasattr(self._network, "finish"):
+                x = self._network.finish(context, x)
+            denoised = mark()
+            chunks = x[: len(rows), :, : self._shape[1]].float().cpu().numpy()  # waits
+        self.latency = {
+            "encode_ns": between(started, encoded),
+            "denoise_ns": between(encoded, denoised),
+        }
+        return [
+            np.ascontiguousarray(row.normalizer.denormalize_action(chunk), np.float32)
+            for row, chunk in zip(rows, chunks, strict=True)
+        ]
+
+    @torch.inference_mode()  # as the steps make theirs: compiled code knows the difference
+    def _row(
+        self, input_data: dict[str, Any], normalizer: Normalizer, executed: int | None = None
+    ) -> Row:
+        """What is asked, on the device. executed: s; None: unguided. Raises PolicyError."""
+        options = _options(input_data)
+        tie = None
+        if executed is not None and "prev_action" in input_data:
+            tie = self._tie(input_data, executed, options)
+        normalizer = self._anchored(normalizer, input_data)
+        guide = None
+        if tie is not None:
+            leftover, weights = tie
+            per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
+            actions = normalizer.normalize_action(leftover)
+            guide = Guide(self._padded(actions), self._padded(per_joint))
+        observation = self._observation(input_data, normalizer)
+        return Row(observation, self._noise(), guide, options, normalizer)
+
+    def _tie(
+        self, input_data: dict[str, Any], executed: int, options: GuidanceOptions
+    ) -> tuple[Chunk, Weights]:
+        """The leftover (H, A) in robot units, and its rows' weights (H,). Raises PolicyError."""
+        H, A = self._shape
         leftover = np.asarray(input_data["prev_action"], np.float32)
         if leftover.shape != (H, A):
             raise PolicyError(
@@ -130,70 +237,15 @@ class FlowPolicy:
             )
         if "est_delay" not in input_data:
             raise PolicyError("prev_action needs est_delay, d in rows, got est_delay = None")
-        options = _options(input_data)
         if options.prefix and "prefix" not in self.modes:
             raise PolicyError(
                 f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
                 "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
             )
         weights = compute_guided_prefix_weights(
-            input_data["est_delay"], min_num_actions_executed, H, schedule=options.schedule
+            input_data["est_delay"], executed, H, schedule=options.schedule
         )
-        return self._infer(
-            input_data, data_normalization_interface, options, leftover=(leftover, weights)
-        )
-
-    def warmup(self) -> None:
-        """Run every path: free, guided, and behind a clean prefix if the network can. Other options
-        compile at the pipeline's own warm-up."""
-        leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
-        example = example_input(self._network)
-        examples = [example]
-        if "action_context" in example:  # absent while nothing is being executed
-            examples.append({k: v for k, v in example.items() if k != "action_context"})
-        ways = [GuidanceOptions(), GuidanceOptions(prefix=True)][: 1 + ("prefix" in self.modes)]
-        normalizer = Normalizer.identity()
-        for observation in examples * WARMUP_RUNS:
-            self.predict(observation, normalizer)
-            for way in ways:
-                guided = observation | leftover | {"guidance": way}
-                self.guided_inference(guided, normalizer, 1, self._shape[0])
-
-    def freeze_all_model_params(self) -> None:
-        """No parameter asks for a gradient: guidance is differentiated by x alone."""
-        self._network.requires_grad_(False)
-
-    def _infer(
-        self,
-        input_data: dict[str, Any],
-        normalizer: Normalizer,
-        options: GuidanceOptions,
-        leftover: tuple[Chunk, Weights] | None = None,
-    ) -> Chunk:
-        """A chunk (H, A), tied to a leftover (H, A) in robot units by weights (H,)."""
-        normalizer = self._anchored(normalizer, input_data)
-        mark, between = self._stopwatch.mark, self._stopwatch.between
-        with torch.inference_mode(), self._fast.precision():
-            observation = self._observation(input_data, normalizer)
-            noise = self._noise()
-            guide = None
-            if leftover is not None:
-                actions, weights = normalizer.normalize_action(leftover[0]), leftover[1]
-                per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
-                guide = Guide(self._padded(actions), self._padded(per_joint))
-            started = mark()
-            context = self._fast.encode(observation)
-            encoded = mark()
-            x = self._fast.denoise(context, noise, guide, options)
-            if hasattr(self._network, "finish"):
-                x = self._network.finish(context, x)
-            denoised = mark()
-            chunk = x[0, :, : self._shape[1]].float().cpu().numpy()  # waits for the device
-        self.latency = {
-            "encode_ns": between(started, encoded),
-            "denoise_ns": between(encoded, denoised),
-        }
-        return np.ascontiguousarray(normalizer.denormalize_action(chunk), np.float32)
+        return leftover, weights
 
     def _anchored(self, normalizer: Normalizer, input_data: dict[str, Any]) -> Normalizer:
         """The network's own normaliser, else the one given, at the newest state. PolicyError."""
@@ -214,10 +266,11 @@ class FlowPolicy:
         return (own or normalizer).anchored(state)
 
     def _noise(self) -> Tensor:
-        """(1, H, model_action_dim), a sample of N(0, I)."""
+        """(H, model_action_dim), a sample of N(0, I). Each row of a batch draws its own, so that it
+        gets what it would get alone."""
         H, A = self._shape
         return torch.randn(
-            (1, H, A + self._padding),
+            (H, A + self._padding),
             generator=self._generator,
             dtype=self._dtype,
             device=self._device,
@@ -241,7 +294,7 @@ class FlowPolicy:
                 value = normalizer.normalize_state(np.asarray(value, np.float32))
             if key == "action_context":
                 value = normalizer.normalize_action(np.asarray(value, np.float32))
-            observation[key] = self._tensor(value)[None] if hasattr(value, "shape") else value
+            observation[key] = self._tensor(value) if hasattr(value, "shape") else value
         return observation
 
 

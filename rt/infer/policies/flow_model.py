@@ -69,6 +69,8 @@ class Mixer(nn.Module):
 class FlowModel(Mixer):
     """Velocity field v(x, tau | observation) over chunks of H rows by A joints, normalised."""
 
+    batches = True
+
     def __init__(
         self,
         *,
