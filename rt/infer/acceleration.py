@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rt.infer.cuda_graph import Recorder
+from rt.infer.cuda_graph import KEPT, Recorder
 from rt.infer.denoising import Guide, guided_denoise, guided_step, prefix_denoise, prefix_step
 from rt.infer.policy import GuidanceOptions
 
@@ -58,6 +58,7 @@ class FastNetwork:
                 torch.set_float32_matmul_precision("high")
         if how.compile:
             set_compile_cache()
+            allow_graphs(KEPT)
         if how.bf16:
             cast_once(network)
         compiled: Callable[[Any], Any] = torch.compile if how.compile else lambda call: call
@@ -105,6 +106,14 @@ class FastNetwork:
             return prefix_denoise(velocity, noise, n, guide, step=self._prefix_step)
         pull: dict[str, Any] = {"max_guidance_weight": max_guidance_weight, "vjp": vjp}
         return guided_denoise(velocity, noise, n, guide, **pull, step=self._guided_step)
+
+
+def allow_graphs(count: int) -> None:
+    """Have torch compile one function for up to `count` shapes, where its own limit is 8: a guided
+    step is a graph for every size of a batch. Beyond the limit it runs what is not compiled."""
+    import torch._dynamo  # a second or two, which only compiling needs
+
+    torch._dynamo.config.cache_size_limit = count
 
 
 def set_compile_cache() -> None:

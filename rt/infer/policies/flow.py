@@ -147,11 +147,16 @@ class FlowPolicy:
             except Exception as error:
                 answers[i] = error
         spent = dict.fromkeys(self.latency, 0)
-        for group in groups(rows) if self._batches else [[i] for i in rows]:
+        waiting = groups(rows) if self._batches else [[i] for i in rows]
+        while waiting:
+            group = waiting.pop()
             try:
                 answers |= zip(group, self._infer([rows[i] for i in group]), strict=True)
             except Exception as error:
-                answers |= dict.fromkeys(group, error)
+                if len(group) == 1:
+                    answers[group[0]] = error
+                else:
+                    waiting += [[i] for i in group]  # whose fault it was will show
             else:
                 spent = {part: ns + self.latency[part] for part, ns in spent.items()}
         self.latency = spent
