@@ -204,6 +204,28 @@ def test_a_chunk_is_anchored_at_its_own_state() -> None:
     np.testing.assert_allclose(second - first, np.tile([10, 0, 30], (H, 1)), atol=1e-4)
 
 
+def test_the_demonstration_policy_s_network_batches() -> None:
+    def policy() -> FlowPolicy:
+        torch.manual_seed(0)
+        network = FlowModel(
+            state_dim=S,
+            action_dim=A,
+            action_horizon=H,
+            camera_names=["head"],
+            image_height=4,
+            image_width=4,
+            rows_per_token=2,
+            width=8,
+            depth=1,
+        )
+        torch.nn.init.normal_(network.head.weight, std=0.3)
+        return FlowPolicy({"flow": network.eval()}, seed=SEED)
+
+    asks = [ask(i, "vjp" if i % 2 else "free") for i in range(4)]
+    assert policy().batches
+    assert_rows(policy().infer_many(asks, normalizer()), alone(asks, policy()))
+
+
 def test_a_batch_of_a_delta_expert_s_chunks_is_corrected_row_by_row() -> None:
     def policy() -> FlowPolicy:
         torch.manual_seed(0)
@@ -219,8 +241,7 @@ def test_a_batch_of_a_delta_expert_s_chunks_is_corrected_row_by_row() -> None:
 
     rows = np.random.default_rng(0).standard_normal((4, 2, A)).astype(np.float32)
     asks = [ask(i, action_context=rows[i]) for i in range(4)]
-    one = policy()
-    want = [one.guided_inference(seen, normalizer(), s, H) for seen, s in asks]
+    want = alone(asks, policy())
     assert_rows(policy().infer_many(asks, normalizer()), want)
     asks[0] = ask(0, action_context=-rows[0])
     assert np.abs(policy().infer_many(asks, normalizer())[0] - want[0]).max() > 1e-3  # type: ignore

@@ -57,7 +57,7 @@ class FlowPolicy:
     num_inference_steps: n Euler steps. None: the network's own number, else 5.
     seed: of the noise, drawn anew for every chunk. None: a different one in every run.
     compile, bf16, cuda_graph, tf32: see `rt.infer.acceleration`.
-    Raises PolicyError.
+    Raises PolicyError. Its attribute `batches` is whether its network takes several rows at once.
     """
 
     default_component_class = "rt.infer.policies.flow_model.FlowModel"
@@ -81,7 +81,7 @@ class FlowPolicy:
         width = int(getattr(self._network, "model_action_dim", self._shape[1]))
         self._padding = width - self._shape[1]
         self.action_context_size = int(getattr(self._network, "action_context_size", 0))
-        self._batches = bool(getattr(self._network, "batches", False))
+        self.batches = bool(getattr(self._network, "batches", False))
         clean_prefix = getattr(self._network, "row_times", False)
         self.modes = (*COMMON_MODES, "prefix") if clean_prefix else COMMON_MODES
         floats = (p for p in self._network.parameters() if p.is_floating_point())
@@ -147,7 +147,7 @@ class FlowPolicy:
             except Exception as error:
                 answers[i] = error
         spent = dict.fromkeys(self.latency, 0)
-        waiting = groups(rows) if self._batches else [[i] for i in rows]
+        waiting = groups(rows) if self.batches else [[i] for i in rows]
         while waiting:
             group = waiting.pop()
             try:
@@ -169,7 +169,7 @@ class FlowPolicy:
 
     def warmup_many(self, max_batch: int) -> None:
         """`warmup`, with every number of rows that up to `max_batch` asks are run as."""
-        most = batch_size(max_batch) if self._batches else 1
+        most = batch_size(max_batch) if self.batches else 1
         sizes = [2**i for i in range(most.bit_length())]
         leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
         example = example_input(self._network)
