@@ -71,6 +71,7 @@ class Pi05Shaped(nn.Module):
     """The network that rt.infer.policies.flow asks for."""
 
     camera_names = CAMERAS
+    batches = True
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
@@ -109,12 +110,12 @@ class Pi05Shaped(nn.Module):
 
     def encode(self, observation: dict[str, Any]) -> Cache:
         """Keys and values of every layer over the images' and the prompt's tokens."""
-        images = torch.cat([observation[name][:, 0] for name in CAMERAS])
+        images = torch.stack([observation[name][:, 0] for name in CAMERAS], 1).flatten(0, 1)
         tokens = self.patches(images / 127.5 - 1).flatten(2).transpose(1, 2)
         for layer in self.eye:
             tokens = layer(tokens)
-        tokens = self.project(tokens).flatten(0, 1)[None]
-        tokens = torch.cat([tokens, self.prompt.to(tokens)], 1)
+        tokens = self.project(tokens).unflatten(0, (-1, len(CAMERAS))).flatten(1, 2)
+        tokens = torch.cat([tokens, self.prompt.to(tokens).expand(len(tokens), -1, -1)], 1)
         rotary = rotations(0, tokens.shape[1], self.shapes.head_dim, tokens.device)
         keys, values = [], []
         for block in self.reader:
