@@ -129,7 +129,9 @@ class FlowPolicy:
         return self._infer([self._row(input_data, normalizer, min_num_actions_executed)])[0]
 
     def infer_many(
-        self, asks: Sequence[tuple[dict[str, Any], int]], normalizer: Normalizer
+        self,
+        asks: Sequence[tuple[dict[str, Any], int]],
+        data_normalization_interface: Normalizer,
     ) -> list[Chunk | Exception]:
         """A chunk (H, A) float32, robot units, for each of `asks`, in their order.
 
@@ -143,7 +145,7 @@ class FlowPolicy:
         rows: dict[int, Row] = {}
         for i, (input_data, executed) in enumerate(asks):
             try:
-                rows[i] = self._row(input_data, normalizer, executed)
+                rows[i] = self._row(input_data, data_normalization_interface, executed)
             except Exception as error:
                 answers[i] = error
         spent = dict.fromkeys(self.latency, 0)
