@@ -44,7 +44,7 @@ transformer has π0.5's shapes; on a CPU it has their proportions, and 8 M weigh
 A batch of small matrices costs little more than one of them, because what is spent between them
 is spent once; large ones, which keep the device busy by themselves, gain less.
 
-![Chunks a second over the size of a batch](benchmarks/batched.svg)"""
+![The gain over the size of a batch](benchmarks/batched.svg)"""
 
 
 def per_second(count: int, took_us: float) -> float:
