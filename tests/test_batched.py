@@ -244,7 +244,7 @@ def test_a_batch_of_a_delta_expert_s_chunks_is_corrected_row_by_row() -> None:
     want = alone(asks, policy())
     assert_rows(policy().infer_many(asks, normalizer()), want)
     asks[0] = ask(0, action_context=-rows[0])
-    assert np.abs(policy().infer_many(asks, normalizer())[0] - want[0]).max() > 1e-3  # type: ignore
+    assert np.abs(policy().infer_many(asks, normalizer())[0] - want[0]).max() > 1e-3
 
 
 # --- what is not finite or not right stays in its row
