@@ -131,7 +131,7 @@ def test_an_image_is_not_copied_and_numbers_are_aligned() -> None:
 @pytest.mark.parametrize(
     "value",
     [np.array(["x"]), np.array([None]), np.zeros(2, ">f8"), np.zeros(2, complex), object()],
-    ids=str,
+    ids=["text", "objects", "big-endian", "complex", "an object"],
 )
 def test_what_is_no_number_is_not_sent(value: object) -> None:
     with pytest.raises(TypeError, match="cannot be sent"):
