@@ -19,7 +19,8 @@ from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
 from rt.wire.codec import decode
-from rt.wire.protocol import Offer, Result, write_offer, write_result
+from rt.wire.offer import Offer, write_offer
+from rt.wire.protocol import Result, write_result
 
 H, A = 8, 2
 OFFER = Offer(

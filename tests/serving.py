@@ -24,13 +24,8 @@ from rt.serve.desk import Desk
 from rt.serve.engine import Engine
 from rt.serve.front import Front
 from rt.wire.codec import encode
-from rt.wire.protocol import (
-    MAX_MESSAGE_BYTES,
-    Offer,
-    Result,
-    read_result,
-    write_offer,
-)
+from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, write_offer
+from rt.wire.protocol import Result, read_result
 
 PATIENCE_S = 60.0
 H, A = 4, 2

@@ -32,7 +32,8 @@ from rt.records import Reply
 from rt.testing import WIDE_OPEN, config
 from rt.wire.codec import encode
 from rt.wire.images import read_images
-from rt.wire.protocol import Result, Scaled, Statistics, write_offer
+from rt.wire.offer import Scaled, Statistics, write_offer
+from rt.wire.protocol import Result
 
 STOCK = encode({"reset_pose": [0.0, 0.0]})
 NAMES = {"camera_map": {"head": "observation/image"}, "state_key": "observation/state"}

@@ -28,7 +28,7 @@ from rt.records import Hold, Phase, Reply
 from rt.session import Session, ring_table
 from rt.testing import WIDE_OPEN, config
 from rt.wire.codec import encode
-from rt.wire.protocol import write_offer
+from rt.wire.offer import write_offer
 
 SOON_MS = 500.0  # a deadline that a test waits for
 

@@ -23,10 +23,11 @@ from rt.infer.plan import Plan, leftover
 from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.records import Reply
 from rt.serve.desk import Desk
-from rt.serve.engine import Engine, load_engine
+from rt.serve.engine import Engine
 from rt.serve.front import Front
+from rt.serve.load import load_engine
 from rt.testing import config
-from rt.wire.protocol import write_offer
+from rt.wire.offer import write_offer
 
 POLICIES = ROOT / "configs/policies"
 

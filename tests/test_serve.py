@@ -46,12 +46,14 @@ from rt.infer.affine import IDENTITY
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
 from rt.serve.desk import Asked, Desk
-from rt.serve.engine import Keys, load_engine
+from rt.serve.engine import Keys
 from rt.serve.front import Front
+from rt.serve.load import load_engine
 from rt.wire.codec import decode, encode
 from rt.wire.images import to_jpeg
+from rt.wire.offer import read_offer
 from rt.wire.openpi import openpi_observation
-from rt.wire.protocol import REPLACED, Guidance, Request, read_offer, read_result, write_request
+from rt.wire.protocol import REPLACED, Guidance, Request, read_result, write_request
 
 COMPARE = ROOT / "configs/policies/compare"
 

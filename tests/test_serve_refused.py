@@ -39,9 +39,9 @@ from rt.errors import ConfigError, MissingPackageError
 from rt.extras import EXTRAS
 from rt.serve import __main__ as command
 from rt.serve import access, front
-from rt.serve.engine import load_engine
+from rt.serve.load import load_engine
 from rt.wire.codec import encode
-from rt.wire.protocol import MAX_MESSAGE_BYTES
+from rt.wire.offer import MAX_MESSAGE_BYTES
 
 KEY = "a key that nobody guesses"
 UPGRADE = upgrade(base64.b64encode(os.urandom(16)).decode())

@@ -24,18 +24,14 @@ from rt.wire.codec import (
     encode,
 )
 from rt.wire.images import MAX_PIXEL_BYTES, read_images, to_jpeg
+from rt.wire.offer import Offer, Scaled, Statistics, read_offer, write_offer
 from rt.wire.openpi import openpi_observation, our_observation
 from rt.wire.protocol import (
     Guidance,
-    Offer,
     Request,
     Result,
-    Scaled,
-    Statistics,
-    read_offer,
     read_request,
     read_result,
-    write_offer,
     write_request,
     write_result,
 )

@@ -20,7 +20,8 @@ from serving import OFFER, A, Batching, H, Scripted, Serving
 
 from rt.infer import build_policy
 from rt.infer.normalization import Normalizer
-from rt.serve.engine import Keys, load_engine
+from rt.serve.engine import Keys
+from rt.serve.load import load_engine
 from rt.wire.codec import encode
 
 PYTHON = Path(os.environ.get("OPENPI_PYTHON", ROOT / ".venv-openpi/bin/python"))

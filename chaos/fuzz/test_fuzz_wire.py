@@ -26,15 +26,14 @@ from websockets.sync.client import ClientConnection
 
 from rt.wire.codec import decode, encode
 from rt.wire.images import read_images, to_jpeg
+from rt.wire.offer import read_offer, write_offer
 from rt.wire.openpi import openpi_observation, our_observation
 from rt.wire.protocol import (
     Guidance,
     Request,
     Result,
-    read_offer,
     read_request,
     read_result,
-    write_offer,
     write_request,
     write_result,
 )

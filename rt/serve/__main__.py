@@ -18,7 +18,7 @@ from rt.extras import need
 from rt.infer.policy_config import load_policy_config
 from rt.serve.access import bind, taken, tls_context
 from rt.serve.desk import DRAIN_S, ENDS, Desk
-from rt.wire.protocol import write_offer
+from rt.wire.offer import write_offer
 
 if TYPE_CHECKING:
     from rt.serve.engine import Engine
@@ -74,7 +74,7 @@ def _count(text: str) -> int:
 
 
 def _warm_engine(policy: Path, max_batch: int) -> Engine:
-    from rt.serve.engine import load_engine  # needs OpenCV, which is known to be there by now
+    from rt.serve.load import load_engine  # needs OpenCV, which is known to be there by now
 
     engine = load_engine(policy)
     engine.warm_up(max_batch)

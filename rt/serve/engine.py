@@ -15,33 +15,20 @@ import sys
 import time
 import traceback
 from collections.abc import Hashable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from rt.errors import ConfigError, RtError
-from rt.infer.affine import IDENTITY, Affine
+from rt.errors import RtError
 from rt.infer.normalization import Normalizer
-from rt.infer.policy import COMMON_MODES, GuidanceOptions, Policy
-from rt.infer.policy_config import PolicyConfig, declared_dims, load_policy_config
-from rt.serve.desk import Asked, Reply
-from rt.wire.codec import WireError
+from rt.infer.policy import GuidanceOptions, Policy
+from rt.serve.desk import Answer, Asked
+from rt.wire.codec import WireError, read_binary
 from rt.wire.images import read_images
-from rt.wire.openpi import IMAGE_KEYS, our_observation
-from rt.wire.protocol import (
-    NUMBERS,
-    Offer,
-    Request,
-    Result,
-    Scaled,
-    Statistics,
-    read_binary,
-    request_of,
-    write_result,
-)
+from rt.wire.offer import Offer
+from rt.wire.openpi import our_observation
+from rt.wire.protocol import NUMBERS, Request, Result, request_of, write_result
 
 NO_IMAGES = (*NUMBERS, "est_delay", "prompt")  # keys of input_data
 
@@ -61,7 +48,7 @@ class Engine:
     ) -> None:
         self.offer = offer
         self.stateful = hasattr(policy, "reset")
-        self.batches = hasattr(policy, "infer_many")
+        self.batches = bool(getattr(policy, "batches", hasattr(policy, "infer_many")))
         self._policy: Any = policy
         self._normalizer = normalizer
         self._keys = keys
@@ -74,7 +61,7 @@ class Engine:
         else:
             self._policy.warmup()
 
-    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """A result for each, or a sentence."""
         started = time.perf_counter()
         requests = [self._read(one) for one in asked]
@@ -130,7 +117,7 @@ class Engine:
         except Exception as error:
             return error
 
-    def _reply(self, request: Request | WireError, chunks: Any, result: Result) -> Reply:
+    def _reply(self, request: Request | WireError, chunks: Any, result: Result) -> Answer:
         if isinstance(request, WireError):
             return str(request)
         try:
@@ -150,34 +137,6 @@ class Engine:
             return _failed(error)
 
 
-def load_engine(policy_yaml_path: Path, device: str | None = None) -> Engine:
-    """The policy that a YAML describes, not warm yet. device: default cuda where there is one.
-
-    Raises what rt.infer.loader.build_policy raises, and ConfigError for components whose dims
-    contradict each other, or statistics of dims that none declares.
-    """
-    import torch  # takes seconds
-
-    from rt.infer.loader import build_policy
-
-    config = load_policy_config(policy_yaml_path)
-    dims = _dims(config)
-    normalizer = _normalizer(config, dims)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    policy = build_policy(policy_yaml_path, map_location=device)
-    offer = Offer(
-        version=_version(),
-        policy=f"{policy_yaml_path.parent.name}/{policy_yaml_path.name}",
-        policy_type=config.type,
-        modes=tuple(getattr(policy, "modes", COMMON_MODES)),
-        action_context_size=int(getattr(policy, "action_context_size", 0)),
-        dims=dims,
-        statistics=_statistics(normalizer),
-        trained_for=config.trained_for,
-    )
-    return Engine(policy, normalizer, offer, _keys(config))
-
-
 def _ask(request: Request) -> tuple[dict[str, Any], int]:
     """The input_data, guided or not, and s."""
     if request.mode == "predict":
@@ -190,71 +149,3 @@ def _ask(request: Request) -> tuple[dict[str, Any], int]:
 def _failed(error: Exception) -> str:
     traceback.print_exception(error, file=sys.stderr)
     return f"the policy failed: {type(error).__name__}"
-
-
-def _version() -> str:
-    try:
-        return version("rt")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _dims(config: PolicyConfig) -> dict[str, int]:
-    """What the components declare, all of them. Raises ConfigError."""
-    dims: dict[str, int] = {}
-    for component, declared in declared_dims(config).items():
-        for name, value in declared.items():
-            if dims.setdefault(name, value) != value:
-                raise ConfigError(
-                    f"{config.component_paths[component]}: params.{name}: expected {dims[name]} as "
-                    f"in the policy's other component, got {value}"
-                )
-    return dims
-
-
-def _normalizer(config: PolicyConfig, dims: dict[str, int]) -> Normalizer:
-    """By the policy's own statistics, else none. Raises ConfigError."""
-    if config.norm_stats_path is None and config.delta_actions is False:
-        return Normalizer.identity()
-    if missing := [name for name in ("state_dim", "action_dim") if name not in dims]:
-        raise ConfigError(
-            f"{config.path}: expected a component whose params say {' and '.join(missing)}, as "
-            "norm_stats_path and delta_actions need them, got none"
-        )
-    delta = config.delta_mask(dims["action_dim"])
-    if config.norm_stats_path is None:
-        return Normalizer(IDENTITY, IDENTITY, delta)
-    return Normalizer.load(
-        config.norm_stats_path,
-        dims["state_dim"],
-        dims["action_dim"],
-        mode=config.norm_stats_mode,
-        delta=delta,
-    )
-
-
-def _statistics(normalizer: Normalizer) -> Statistics | None:
-    if normalizer.is_identity:
-        return None
-    delta = None if normalizer.delta is None else normalizer.delta.tolist()
-    return Statistics(
-        state=_scaled(normalizer.state), action=_scaled(normalizer.action), delta=delta
-    )
-
-
-def _scaled(affine: Affine) -> Scaled | None:
-    if affine is IDENTITY:
-        return None
-    return Scaled(
-        offset=affine.offset.tolist(), scale=affine.scale.tolist(), shift=float(affine.shift)
-    )
-
-
-def _keys(config: PolicyConfig) -> Keys | None:
-    """openpi's, of the policy's one component."""
-    if config.type != "openpi_policy":
-        return None
-    (component,) = config.components.values()
-    cameras = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
-    params = component.params
-    return Keys(params.get("camera_map") or cameras, params.get("state_key", "state"))

@@ -58,6 +58,26 @@ def decode(message: bytes | memoryview) -> dict[str, Any]:
         raise WireError(f"expected a msgpack map with keys of text: {error}") from None
 
 
+def read_binary(message: bytes | str, who: str) -> dict[str, Any]:
+    """The map in a frame of `who`. Raises WireError."""
+    if isinstance(message, str):
+        raise WireError(f"expected a binary frame of {who}, got text")
+    return decode(message)
+
+
+def converted(value: Any, kind: Any) -> Any:
+    """What was decoded as a msgspec Struct, or another type. Raises WireError."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise WireError(f"{error}") from None
+
+
+def kind_of(value: Any) -> str:
+    """Its dtype or its type, for a sentence."""
+    return str(getattr(value, "dtype", type(value).__name__))
+
+
 class _Reader:
     """Reads level by level, so that each length is judged before what it measures is built."""
 

@@ -1,8 +1,8 @@
-"""What stands in the messages: the server's offer, a robot's request, its reply (docs/remote.md).
+"""What stands in a robot's request and in its reply (docs/remote.md); the server's offer, which
+comes before them, is rt.wire.offer's.
 
-The first frame is the server's offer: a map whose only key is `rt`. A stock openpi server sends a
-map without it, and is then spoken to in openpi's words. After it, one reply for each request, in
-order: a binary frame is a result; a text frame is one sentence of what was wrong with that request.
+One reply for each request, in order: a binary frame is a result; a text frame is one sentence of
+what was wrong with that request.
 
 Positions are absolute, in radians, in robot order; histories are oldest first.
 """
@@ -17,49 +17,14 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from rt.arrays import Chunk
-from rt.wire.codec import WireError, decode, encode
+from rt.wire.codec import WireError, converted, encode, kind_of, read_binary
+from rt.wire.offer import PROTOCOL, Offer, Rows, is_ours
 
-PROTOCOL = 1
-MAX_MESSAGE_BYTES = 16 << 20
 REPLACED = "replaced by a newer observation"
 MOST_UNDER_WAY = 2  # requests of a client: one that is computed, and a newer one
 
-Rows = Annotated[int, Meta(ge=0, le=1_000_000)]
 Mode = Literal["predict", "rtc", "prefix"]
 NUMBERS = ("proprio", "prev_action", "action_context")  # keys of input_data: float32
-
-
-class Scaled(msgspec.Struct, frozen=True, kw_only=True):
-    """x → (x − offset) / scale + shift, of each dim, as the policy's statistics have it."""
-
-    offset: list[float]
-    scale: list[float]
-    shift: float = 0.0
-
-
-class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server normalises by. None: not at all."""
-
-    state: Scaled | None = None
-    action: Scaled | None = None
-    delta: list[bool] | None = None  # by joint, whether its action is relative to the state
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server serves: all that a robot has to know of a policy before it moves."""
-
-    protocol: int = PROTOCOL
-    version: str = ""  # of rt
-    policy: str  # its YAML's name
-    policy_type: str
-    modes: tuple[str, ...]
-    action_context_size: Rows = 0
-    dims: dict[str, int] = {}  # those of rt.infer.policy_config.DIMS that its components declare
-    units: str = "rad"
-    statistics: Statistics | None = None
-    trained_for: tuple[Literal["sim", "real"], ...] | None = None  # None: anything
-    images: tuple[str, ...] = ("raw", "jpeg")
-    max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
 class Guidance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,30 +91,6 @@ class _ServerTiming(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 1
 
 
-def write_offer(offer: Offer) -> bytes:
-    """The server's first frame."""
-    return encode({"rt": msgspec.to_builtins(offer)})
-
-
-def read_offer(message: bytes | str) -> Offer | None:
-    """What a server offers. None: it is no server of ours but a stock openpi one.
-
-    Raises WireError for a message that is none, and for an offer of another protocol.
-    """
-    told = read_binary(message, "the policy server").get("rt")
-    if told is None:
-        return None
-    if not isinstance(told, dict):
-        raise WireError(f"expected a map in 'rt', what the server offers, got {_kind(told)}")
-    if not _is_ours(theirs := told.get("protocol")):
-        raise WireError(
-            f"the policy server (rt {told.get('version')}) speaks protocol {theirs}, this robot "
-            f"{PROTOCOL}: install the same rt on both"
-        )
-    offer: Offer = _converted(told, Offer)
-    return offer
-
-
 def write_request(request: Request) -> bytes:
     """For a server that has offered `rt`. Raises TypeError for a value that cannot be sent."""
     told: dict[str, Any] = {"protocol": PROTOCOL, "tick": request.tick, "episode": request.episode}
@@ -170,13 +111,13 @@ def read_request(message: bytes | str, offer: Offer) -> Request:
 
 def request_of(values: dict[str, Any], offer: Offer) -> Request:
     """`read_request` of a message that is decoded."""
-    if not _is_ours(theirs := values.get("protocol", PROTOCOL)):
+    if not is_ours(theirs := values.get("protocol", PROTOCOL)):
         raise WireError(
             f"the robot speaks protocol {theirs}, this policy server (rt {offer.version}) "
             f"{PROTOCOL}: install the same rt on both"
         )
     told = {key: value for key, value in values.items() if key in _Options.__struct_fields__}
-    options: _Options = _converted(told, _Options)
+    options: _Options = converted(told, _Options)
     input_data = {key: value for key, value in values.items() if key not in told}
     if "proprio" not in input_data:
         raise WireError(f"expected 'proprio', the state, got {', '.join(values) or 'an empty map'}")
@@ -220,8 +161,8 @@ def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> R
     values = read_binary(message, "the policy server")
     if "actions" not in values:
         raise WireError(f"expected 'actions' of the policy server, got {', '.join(values)}")
-    policy: _PolicyTiming = _converted(values.get("policy_timing", {}), _PolicyTiming)
-    server: _ServerTiming = _converted(values.get("server_timing", {}), _ServerTiming)
+    policy: _PolicyTiming = converted(values.get("policy_timing", {}), _PolicyTiming)
+    server: _ServerTiming = converted(values.get("server_timing", {}), _ServerTiming)
     return Result(
         _numbers("actions", values["actions"], shape),
         server.infer_ms,
@@ -229,30 +170,8 @@ def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> R
         policy.denoise_ms,
         server.queue_ms,
         server.batch,
-        _converted(values.get("tick"), int | None),
+        converted(values.get("tick"), int | None),
     )
-
-
-def read_binary(message: bytes | str, who: str) -> dict[str, Any]:
-    """The map in a frame of `who`. Raises WireError."""
-    if isinstance(message, str):
-        raise WireError(f"expected a binary frame of {who}, got text")
-    return decode(message)
-
-
-def _is_ours(protocol: Any) -> bool:
-    return isinstance(protocol, int) and protocol == PROTOCOL
-
-
-def _kind(value: Any) -> str:
-    return str(getattr(value, "dtype", type(value).__name__))
-
-
-def _converted(told: Any, kind: Any) -> Any:
-    try:
-        return msgspec.convert(told, kind)
-    except msgspec.ValidationError as error:
-        raise WireError(f"{error}") from None
 
 
 def _shape(key: str, offer: Offer) -> tuple[int | None, int | None]:
@@ -269,7 +188,7 @@ def _numbers(key: str, value: Any, shape: tuple[int | None, int | None]) -> NDAr
     """`value` as float32 of that shape, finite."""
     expected = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise WireError(f"{key}: expected numbers of shape {expected}, got {_kind(value)}")
+        raise WireError(f"{key}: expected numbers of shape {expected}, got {kind_of(value)}")
     fits = (
         value.ndim == 2
         and value.size

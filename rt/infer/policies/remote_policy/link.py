@@ -27,7 +27,8 @@ from websockets.sync.client import ClientConnection, connect
 from rt.errors import NoAnswerError, RtError
 from rt.infer.policies.remote_policy.server import Server, described, find
 from rt.records import Reply
-from rt.wire.protocol import MAX_MESSAGE_BYTES, MOST_UNDER_WAY
+from rt.wire.offer import MAX_MESSAGE_BYTES
+from rt.wire.protocol import MOST_UNDER_WAY
 
 Greet = Callable[[bytes | str], None]
 

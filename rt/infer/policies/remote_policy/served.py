@@ -15,16 +15,9 @@ from rt.infer.policies.remote_policy.options import Options
 from rt.infer.policy import COMMON_MODES
 from rt.infer.policy_config import RobotKind
 from rt.wire.codec import WireError, encode
+from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, Scaled, Statistics, read_offer
 from rt.wire.openpi import openpi_observation
-from rt.wire.protocol import (
-    MAX_MESSAGE_BYTES,
-    Offer,
-    Request,
-    Scaled,
-    Statistics,
-    read_offer,
-    write_request,
-)
+from rt.wire.protocol import Request, write_request
 
 STOCK_MODES = tuple(mode for mode in COMMON_MODES if mode != "rtc")
 # What a server that was lost must still offer when it is back.
