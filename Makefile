@@ -6,6 +6,7 @@
 # make soak    the same for about an hour; writes docs/reliability.md
 # make lint    ruff and mypy
 # make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own
+# make test-openpi     the policy server and openpi's own client, in a .venv-openpi of its own
 # make setup   .venv with everything that these need; quick when nothing changed
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test test-policies bench bench-short chaos soak lint
+.PHONY: setup run test test-policies test-openpi bench bench-short chaos soak lint
 
 setup: $(STAMP)
 
@@ -22,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), about 2 minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[sim,dds,viz,record,web,metrics,dev]"
+		--editable ".[sim,dds,viz,record,web,metrics,remote,dev]"
 	@touch $(STAMP)
 
 run: setup
@@ -41,6 +42,16 @@ $(POLICIES)/.installed: constraints-policies.txt
 
 test-policies: $(POLICIES)/.installed
 	$(POLICIES)/bin/python -m pytest tests_policies $(ARGS)
+
+OPENPI := .venv-openpi
+
+$(OPENPI)/.installed: constraints-openpi.txt
+	$(PYTHON) -m venv $(OPENPI)
+	$(OPENPI)/bin/python -m pip install --quiet --requirement constraints-openpi.txt
+	@touch $@
+
+test-openpi: setup $(OPENPI)/.installed
+	$(BIN)/python -m pytest tests_openpi $(ARGS)
 
 # The peers apart from the rest: not all of them are built for every machine.
 PEERS := $(VENV)/.installed-peers

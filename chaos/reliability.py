@@ -19,6 +19,7 @@ SECTIONS = {
     "starts": "Starts and stops",
     "soak": "A session left alone",
     "inference": "A policy that misbehaves",
+    "network": "A policy on another machine, across bad networks",
     "sensors": "Cameras and topics",
     "machine": "The machine",
     "fuzz": "Inputs that make no sense",

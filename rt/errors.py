@@ -11,6 +11,7 @@ RtError                       exit code 2: a user's mistake, told in one sentenc
 ├── SessionError              a session's name or its files are in a bad state
 │   ├── SessionLiveError      the session is already running
 │   └── NoSessionError        exit code 3: there is no such session
+├── WireError                 a message over the network is not what it should be (rt.wire.codec)
 └── ShmError                  shared memory
     ├── ShmFullError          /dev/shm has no room for the segment
     ├── SegmentExistsError    the name is taken

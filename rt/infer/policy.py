@@ -60,6 +60,8 @@ class Policy(Protocol):
       infer_many()             asks, data_normalization_interface → chunks of several robots at
                                once, for python -m rt.serve: of each ask (input_data, s) its chunk,
                                or the exception that it would get alone
+      batches                  whether infer_many() gains by it; without it: it does where it is
+      warmup_many()            max_batch → None: in place of warmup(), for every size of batch
       dims                     dict[str, int]: those of `rt.infer.policy_config.DIMS` that it has
       trained_for              what its YAML says where it is: (sim, real), one of them, or None
       statistics               Normalizer: what it is normalised by where it is; None: by nothing

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from rt.testing.configs import TWO_ARMS, WIDE_OPEN, config
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy, Sent
+from rt.testing.network import BadNetwork, Weather
 from rt.testing.simulated import SimulatedRun
 
 __all__ = (
     "TWO_ARMS",
     "WIDE_OPEN",
+    "BadNetwork",
     "FakeClock",
     "FakeRobot",
     "ScriptedPolicy",
     "Sent",
     "SimulatedRun",
+    "Weather",
     "config",
 )

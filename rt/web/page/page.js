@@ -277,6 +277,8 @@ function showChunk(told) {
   }));
   const newest = inference.last[inference.last.length - 1];
   const late = newest && newest.d_counted !== null && newest.d_counted > newest.d_planned;
+  const { OK, ...unanswered } = inference.replies;
+  const missing = Object.values(unanswered).reduce((sum, count) => sum + count, 0);
   figures("chunk_figures", [
     ...(used ? [["row", `${chunk.row >= 0 ? Math.floor(chunk.row) : "-"} of ${chunk.H}`]] : []),
     ...(newest ? [
@@ -285,7 +287,8 @@ function showChunk(told) {
     ] : []),
     ["chunks", inference.published],
     ["late", inference.late, inference.late > 0],
-    ["refused", inference.dropped, inference.dropped > 0],
+    ...(missing ? [["unanswered", missing, true]] : []),
+    ["refused", inference.dropped - missing, inference.dropped > missing],
   ]);
 }
 
