@@ -1,5 +1,5 @@
 # make run     a simulated IGRIS_B with real-time chunking (ARGS="--duration 20" passes flags on)
-# make test    the tests
+# make test    the tests, two at a time (ARGS="-n 0": one after the other, as --pdb needs it)
 # make bench   all benchmarks beside their peers, half an hour; writes docs/benchmarks.md
 # make bench-short   3 minutes of it, which end in the budgets; writes nothing
 # make chaos   kill, stall and starve it, under 10 minutes (ARGS="--seed 7" draws other moments)
@@ -30,7 +30,7 @@ run: setup
 	$(BIN)/python -m rt.launch --robot igris_b $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 POLICIES := .venv-policies
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from rt.cameras.pictures import save_frames
 from rt.cli import end_with_sentence, is_live, pick_session, underscored
 from rt.dashboard.text import render
-from rt.session import Session, clean_dead_sessions
+from rt.session import Session, clean_dead_sessions, session_names
 from rt.snapshot import Snapshots
 
 
-def clean() -> int:
-    """Remove what dead sessions left."""
-    removed = clean_dead_sessions()
+def clean(name: str | None) -> int:
+    """Remove what dead sessions left, or that one of them."""
+    removed = clean_dead_sessions([n for n in session_names() if name in (None, n)])
     for session, rings in removed.items():
         print(f"session {session}: removed {len(rings)} segments ({', '.join(rings) or 'none'})")
     if not removed:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Exit code 0; 2: a mistake; 3: no session."""
     args = _parse(underscored(argv))
     if args.clean:
-        return clean()
+        return clean(args.session)
     session = Session(pick_session(args.session))
     if args.frames is not None:
         print("\n".join(save_frames(session, args.frames)))
@@ -78,7 +78,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="for --web; beyond loopback a token is needed")
     add("--port", type=int, default=8321, help="for --web; 0: any that is free")
     add("--token_file", type=Path, help="for --web: the token is its first line")
-    add("--clean", action="store_true", help="remove dead sessions' segments")
+    add("--clean", action="store_true", help="remove what dead sessions left, or --session")
     add("--frames", type=Path, metavar="DIR", help="save each camera's newest frame as a PNG")
     args = parser.parse_args(argv)
     for name in ("interval", "last"):

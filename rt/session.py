@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -265,10 +266,10 @@ def session_names() -> list[str]:
     return sorted(name for name in names if not session_name_problem(name))
 
 
-def clean_dead_sessions() -> dict[str, list[str]]:
-    """Remove what dead sessions left; returns session → segments removed."""
+def clean_dead_sessions(names: Iterable[str]) -> dict[str, list[str]]:
+    """Remove what those of `names` left that have died; returns session → segments removed."""
     removed = {}
-    for name in session_names():
+    for name in names:
         try:
             with Lock(name, "supervisor"), Lock(name, "control"):
                 removed[name] = Session(name).clean()

@@ -196,7 +196,7 @@ def test_after_kill_9_of_everything_inspect_says_so_and_cleans() -> None:
         assert gone.returncode == 3
         assert "--clean" in gone.stderr
         assert len(gone.stderr.splitlines()) == 1
-        assert run_module("rt.inspect", "--clean").returncode == 0
+        assert run_module("rt.inspect", "--clean", "--session", run.session).returncode == 0
         assert segments(run.session) == []
 
 

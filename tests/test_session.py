@@ -15,6 +15,7 @@ from launched import ROOT, SHM, segments, unique_session
 from rt.errors import NoSessionError, SessionError, SessionLiveError
 from rt.records import STATUS
 from rt.session import Lock, Session, check_name, clean_dead_sessions, holder
+from rt.testing import SimulatedRun, config
 
 HOLD = """
 import sys
@@ -87,13 +88,21 @@ def test_only_dead_sessions_are_cleaned(name: str) -> None:
     Session(name).create(table)
     process = other_holder(name)
     try:
-        assert name not in clean_dead_sessions()
+        assert name not in clean_dead_sessions([name])
         assert Session(name).rings() == ["status.control"]
     finally:
         process.kill()
         process.communicate()
-    assert clean_dead_sessions()[name] == ["status.control"]
+    assert clean_dead_sessions([name])[name] == ["status.control"]
     assert segments(name) == []
+
+
+def test_a_simulated_run_is_no_dead_session() -> None:
+    settings = config()
+    with SimulatedRun(settings) as run:
+        assert clean_dead_sessions([settings.run.session]) == {}
+        run.tick()
+    assert segments(settings.run.session) == []
 
 
 def test_a_session_without_a_record_is_no_session(name: str) -> None:

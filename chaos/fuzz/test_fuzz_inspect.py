@@ -27,7 +27,7 @@ from rt.config.load import load_config
 from rt.dashboard import look as dashboard_look
 from rt.launcher.options import parse
 from rt.records import STATUS
-from rt.session import Lock, Session, ring_name, ring_table
+from rt.session import Lock, Session, ring_name, ring_table, session_names
 from rt.shm import Ring
 from rt.shm.layout import AT_READY
 
@@ -185,7 +185,8 @@ def test_clean_leaves_what_is_nobodys_session(left: Left) -> None:
     try:
         Session(left.name).create({"tick": (STATUS, 2)})
         left.lock.release()
-        done = run_module("rt.inspect", "--clean")
+        assert f"{left.name} odd" not in session_names()
+        done = run_module("rt.inspect", "--clean", "--session", left.name)
         assert (done.returncode, done.stderr) == (0, "")
         assert segments(left.name) == []
         assert odd.exists()

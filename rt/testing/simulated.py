@@ -22,7 +22,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
 from rt.records import COMMAND, Hold, Order, chunk_dtype, tick_dtype
-from rt.session import Session
+from rt.session import Lock, Session
 from rt.testing.fakes import FakeClock, FakeRobot, ScriptedPolicy
 
 
@@ -89,6 +89,7 @@ class SimulatedRun:
         self._under_way: Inference | None = None
         self._planned = False
         self._session = Session(config.run.session)
+        self._lock = Lock(self._session.name, "supervisor")  # so that nobody cleans it up as dead
         self._session.create(
             {
                 "tick": (tick_dtype(params.proprio_state_dim, joints), 8),
@@ -151,6 +152,7 @@ class SimulatedRun:
         ):
             ring.close()
         self._session.clean()
+        self._lock.release()
 
     def __enter__(self) -> SimulatedRun:
         return self
