@@ -149,7 +149,7 @@ def test_a_robot_reaches_across_a_bad_network(  # type: ignore[no-untyped-def]
 ) -> None:
     if not long and (name, mode) != SHORT:
         pytest.skip("is measured by make bench")
-    count = 16 if long else 2
+    count = 8 if long else 2
     arguments = (server, CONDITIONS[name], mode, count, tmp_path)
     seen = benchmark.pedantic(watch, arguments, rounds=1)
     figures = measured(seen, count)
