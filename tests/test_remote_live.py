@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -38,7 +39,9 @@ def _port(line: str) -> re.Match[str] | None:
 def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
     with served() as (server, port):
         yaml = tmp_path / "policy.yaml"
-        yaml.write_text(f"policy: {{type: remote_policy, url: 'ws://127.0.0.1:{port}'}}\n")
+        # A machine that is shared takes seconds for a chunk.
+        asks = {"type": "remote_policy", "url": f"ws://127.0.0.1:{port}", "deadline_ms": 4000}
+        yaml.write_text(json.dumps({"policy": asks}))
         with Launched("remote", "-P", str(yaml)) as launch:
             seen = launch.when_chunks(3)
             assert seen["inference"]["replies"]["OK"] >= 3

@@ -20,11 +20,13 @@ from remote import IDENTITY, ask, observation, remote
 from scripted_server import OFFER, Break, H, ScriptedServer, answering, chunk, result
 
 from rt import clock
+from rt.child import Status
 from rt.errors import NoAnswerError
 from rt.infer.modes import open_mode
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
 from rt.infer.policies.remote_policy import RemotePolicy, link
-from rt.records import Hold, Phase, Reply
+from rt.infer.process import reached
+from rt.records import STATUS, Hold, Phase, Reply
 from rt.session import Session, ring_table
 from rt.testing import WIDE_OPEN, config
 from rt.wire.codec import encode
@@ -379,6 +381,35 @@ def test_a_partition_does_not_end_inference(start: Start) -> None:
             policy.close()
         assert policy.replies[Reply.OK] == 4
         assert policy.replies[Reply.UNREACHABLE] >= 3 * FAILURES_IN_A_ROW - 1
+    finally:
+        session.clean()
+
+
+def test_where_a_robot_runs_already_a_server_is_waited_for(start: Start) -> None:
+    settings = config(session=unique_session("remote"))
+    session = Session(settings.run.session)
+    session.create(ring_table(settings) | {"status.inference": (STATUS, 4)})
+    try:
+        _, server = start()
+        server.__exit__()
+        with ExitStack() as stack, Status(session, "inference") as status:
+            told = stack.enter_context(session.reader("status.inference"))
+
+            def build() -> RemotePolicy:
+                if told.head:  # it has said that it waits
+                    stack.enter_context(ScriptedServer(port=server.port))
+                return remote(server.url, connect_timeout_s=0.05)
+
+            with pytest.raises(NoAnswerError, match="connection refused"):
+                reached(build, session, status)
+            assert told.head == 0
+            with session.writer("tick") as ticks:
+                ticks.write(ticks.buffer())
+            with closing(reached(build, session, status)) as policy:
+                assert ask(policy)[0] == Reply.OK
+            said = told.buffer()
+            told.read_latest(said)
+            assert bytes(said["detail"]).startswith(b"waiting for the policy: no policy server at")
     finally:
         session.clean()
 

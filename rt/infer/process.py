@@ -7,6 +7,8 @@ control never has to wake it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from signal import SIGKILL
 
@@ -15,6 +17,7 @@ import numpy as np
 from rt import child, clock
 from rt.child import Status
 from rt.config import Config
+from rt.errors import NoAnswerError
 from rt.infer import fit
 from rt.infer.loader import build_policy
 from rt.infer.modes import open_mode
@@ -22,6 +25,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.pinned import pinned_zeros
 from rt.infer.pipeline import Pipeline
 from rt.infer.plan import Record
+from rt.infer.policy import Policy
 from rt.infer.policy_config import load_policy_config
 from rt.infer.statistics_check import check_statistics
 from rt.session import Session
@@ -30,6 +34,7 @@ from rt.shm import Ring
 POLL_NS = 200_000
 # Between looks at the tick ring: at 1 kHz control it need not wake for every tick.
 SHORTEST_LOOK_NS = 5_000_000
+PAUSE_NS = 1_000_000_000  # between two attempts at a policy that nobody serves
 
 
 def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
@@ -41,7 +46,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
         device = torch_device(threads=len(config.run.other_cores))
     where = f" on {device}" if device else ""
     status.write("loading", progress=0.4, detail=f"building the policy{where}")
-    policy = build_policy(policy_path, map_location=device or "cpu")
+    policy = reached(lambda: build_policy(policy_path, device or "cpu"), session, status)
     fit.check(policy, config)
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
@@ -53,6 +58,23 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     seconds = pipeline.warm_up()
     status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk{where}")
     return pipeline
+
+
+def reached(build: Callable[[], Policy], session: Session, status: Status) -> Policy:
+    """What `build` gives; a policy on another machine that nobody serves now is waited for, where
+    control runs already: then this process was restarted, and control holds.
+
+    Raises NoAnswerError at the start of a session.
+    """
+    with closing(session.reader("tick")) as ticks:
+        while True:
+            try:
+                return build()
+            except NoAnswerError as error:
+                if not ticks.head:
+                    raise
+                status.write("loading", progress=0.4, detail=f"waiting for the policy: {error}")
+                clock.sleep_until(clock.now_ns() + PAUSE_NS)
 
 
 def torch_device(threads: int) -> str:

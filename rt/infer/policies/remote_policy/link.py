@@ -58,7 +58,7 @@ class Link:
         headers: dict[str, str] | None = None,
         seed: int | None = None,
     ) -> None:
-        """Raises ConfigError for a URL that is none, or whose name nobody knows."""
+        """Raises ConfigError for a URL that is none, NoAnswerError for a name that nobody knows."""
         self._servers = [server for url in urls for server in find(url)]
         self._deadline_s, self._greet, self._headers = deadline_s, greet, headers or {}
         self._random = random.Random(seed)

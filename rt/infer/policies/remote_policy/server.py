@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-from rt.errors import ConfigError
+from rt.errors import ConfigError, NoAnswerError
+from rt.records import Reply
 
 PORTS = {"ws": 80, "wss": 443}
 
@@ -22,7 +23,10 @@ class Server(NamedTuple):
 
 
 def find(url: str) -> list[Server]:
-    """Every address that the URL's name has. Raises ConfigError."""
+    """Every address that the URL's name has.
+
+    Raises ConfigError for what is no such URL, NoAnswerError for a name that nobody knows now.
+    """
     try:
         parts = urlsplit(url)
         host, default = parts.hostname, PORTS[parts.scheme]
@@ -35,9 +39,10 @@ def find(url: str) -> list[Server]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ConfigError(
+        raise NoAnswerError(
             f"policy.url: expected a machine that can be found, got {host!r} ({why}): mend the "
-            "name, or give its address"
+            "name, or give its address",
+            Reply.UNREACHABLE,
         ) from None
     return [Server(url, (str(address[0]), port)) for *_, address in found]
 
