@@ -18,8 +18,9 @@ from ratio import Ratio, ratio
 from results import keep
 from test_denoise import demo
 
+from rt.infer.example import example_input
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.flow import FlowPolicy, example_input
+from rt.infer.policies.flow import FlowPolicy
 
 SIZES = (1, 2, 4, 8, 16)
 Ask = tuple[dict[str, Any], int]

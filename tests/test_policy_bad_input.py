@@ -20,9 +20,10 @@ from tiny_flow import TinyFlow
 from rt.child import Status
 from rt.errors import ConfigError, PolicyError, RtError
 from rt.infer.denoising import Guide, guided_denoise, prefix_denoise
+from rt.infer.example import random_observation
 from rt.infer.inpainting import guided_action_chunk_inference
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.process import open_pipeline
 from rt.launcher.prepare import check_run
 from rt.records import STATUS

@@ -21,8 +21,9 @@ from two_ways import TwoWays
 from rt.errors import CheckpointError, ConfigError, MissingPackageError, PolicyError
 from rt.infer import POLICY_REGISTRY, Policy, build_policy
 from rt.infer.affine import Affine
+from rt.infer.example import random_observation
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policy import GuidanceOptions
 from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.infer.registry import Registry

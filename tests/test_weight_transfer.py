@@ -22,9 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rt.errors import CheckpointError
 from rt.infer import build_policy
 from rt.infer.checkpoint import UnfilledWeights, load_checkpoint, load_weights
+from rt.infer.example import random_observation
 from rt.infer.loader import build_component
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policy_config import load_policy_config
 
 # 51 MB a layer: glibc gives what is above 32 MB back to the kernel as soon as it is freed.

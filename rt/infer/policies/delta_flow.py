@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from rt.errors import PolicyError
 from rt.infer.delta_expert import Correction, DeltaExpert, WithoutContext, delta_loss
 from rt.infer.denoising import guided_denoise
-from rt.infer.policies.flow import FlowPolicy, example_input
+from rt.infer.example import example_input
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.flow_model import Mixer
 from rt.infer.registry import POLICY_REGISTRY
 

@@ -32,20 +32,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rt.arrays import Chunk, Weights
+from rt.arrays import Chunk
 from rt.errors import PolicyError
 from rt.infer.acceleration import Acceleration, FastNetwork
 from rt.infer.batch import Row, batch_size, groups, stack
-from rt.infer.denoising import Guide
-from rt.infer.inpainting import compute_guided_prefix_weights
+from rt.infer.example import example_input
 from rt.infer.normalization import Normalizer
-from rt.infer.policy import COMMON_MODES, GuidanceOptions
+from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
+from rt.infer.rows import Rows
 from rt.infer.stopwatch import Stopwatch
 
-NOT_OBSERVED = ("guidance", "est_delay", "prev_action")  # keys of input_data that no network sees
 DEMANDED = ("action_horizon", "action_dim", "encode", "velocity")
 WARMUP_RUNS = 3
 
@@ -77,25 +76,14 @@ class FlowPolicy:
         self._network = self.network_of(components)
         if num_inference_steps is None:
             num_inference_steps = getattr(self._network, "num_inference_steps", 5)
-        self._shape = (int(self._network.action_horizon), int(self._network.action_dim))
-        width = int(getattr(self._network, "model_action_dim", self._shape[1]))
-        self._padding = width - self._shape[1]
+        self._rows = Rows(self._network, seed)
+        self._shape = self._rows.shape
+        self.modes = self._rows.modes
         self.action_context_size = int(getattr(self._network, "action_context_size", 0))
         self.batches = bool(getattr(self._network, "batches", False))
-        clean_prefix = getattr(self._network, "row_times", False)
-        self.modes = (*COMMON_MODES, "prefix") if clean_prefix else COMMON_MODES
-        floats = (p for p in self._network.parameters() if p.is_floating_point())
-        weight = next(floats, torch.zeros(()))
-        self._device = weight.device
-        self._dtype = getattr(self._network, "action_dtype", weight.dtype)
-        self._stopwatch = Stopwatch(self._device)
-        self._generator = torch.Generator(self._device)
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(seed)
+        self._stopwatch = Stopwatch(self._rows.device)
         how = Acceleration(compile, bf16, cuda_graph, tf32)
-        self._fast = FastNetwork(self._network, num_inference_steps, self._device, how)
+        self._fast = FastNetwork(self._network, num_inference_steps, self._rows.device, how)
 
     def network_of(self, components: dict[str, nn.Module]) -> Any:
         """The network to denoise with: the only component. Raises PolicyError."""
@@ -105,7 +93,7 @@ class FlowPolicy:
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
     ) -> Chunk:
         """A chunk from the observation alone: (H, A) float32, robot units."""
-        return self._infer([self._row(input_data, data_normalization_interface)])[0]
+        return self._infer([self._rows.row(input_data, data_normalization_interface)])[0]
 
     def guided_inference(
         self,
@@ -126,7 +114,7 @@ class FlowPolicy:
                 f"{H}: set action_chunk_size in the runtime params to {H}"
             )
         normalizer = data_normalization_interface
-        return self._infer([self._row(input_data, normalizer, min_num_actions_executed)])[0]
+        return self._infer([self._rows.row(input_data, normalizer, min_num_actions_executed)])[0]
 
     def infer_many(
         self,
@@ -145,7 +133,7 @@ class FlowPolicy:
         rows: dict[int, Row] = {}
         for i, (input_data, executed) in enumerate(asks):
             try:
-                rows[i] = self._row(input_data, data_normalization_interface, executed)
+                rows[i] = self._rows.row(input_data, data_normalization_interface, executed)
             except Exception as error:
                 answers[i] = error
         spent = dict.fromkeys(self.latency, 0)
@@ -182,7 +170,7 @@ class FlowPolicy:
         guides: list[dict[str, Any]] = [{}, *(leftover | {"guidance": way} for way in ways)]
         for observation in examples * WARMUP_RUNS:
             for guide in guides:
-                row = self._row(observation | guide, Normalizer.identity(), 1)
+                row = self._rows.row(observation | guide, Normalizer.identity(), 1)
                 for size in sizes:
                     self._infer([row] * size)
 
@@ -212,105 +200,6 @@ class FlowPolicy:
             for row, chunk in zip(rows, chunks, strict=True)
         ]
 
-    @torch.inference_mode()  # as the steps make theirs: compiled code knows the difference
-    def _row(
-        self, input_data: dict[str, Any], normalizer: Normalizer, executed: int | None = None
-    ) -> Row:
-        """What is asked, on the device. executed: s; None: unguided. Raises PolicyError."""
-        options = _options(input_data)
-        tie = None
-        if executed is not None and "prev_action" in input_data:
-            tie = self._tie(input_data, executed, options)
-        normalizer = self._anchored(normalizer, input_data)
-        guide = None
-        if tie is not None:
-            leftover, weights = tie
-            per_joint = np.repeat(weights[:, None], self._shape[1], axis=1)
-            actions = normalizer.normalize_action(leftover)
-            guide = Guide(self._padded(actions), self._padded(per_joint))
-        observation = self._observation(input_data, normalizer)
-        return Row(observation, self._noise(), guide, options, normalizer)
-
-    def _tie(
-        self, input_data: dict[str, Any], executed: int, options: GuidanceOptions
-    ) -> tuple[Chunk, Weights]:
-        """The leftover (H, A) in robot units, and its rows' weights (H,). Raises PolicyError."""
-        H, A = self._shape
-        leftover = np.asarray(input_data["prev_action"], np.float32)
-        if leftover.shape != (H, A):
-            raise PolicyError(
-                f"prev_action must be {(H, A)}, the network's action_horizon and action_dim, got "
-                f"{leftover.shape}: make the runtime params' action_chunk_size and action_dim agree"
-            )
-        if "est_delay" not in input_data:
-            raise PolicyError("prev_action needs est_delay, d in rows, got est_delay = None")
-        if options.prefix and "prefix" not in self.modes:
-            raise PolicyError(
-                f"{type(self._network).__name__} was not trained with clean prefixes (it has no "
-                "row_times), so it cannot be run in the mode 'prefix': take 'rtc'"
-            )
-        weights = compute_guided_prefix_weights(
-            input_data["est_delay"], executed, H, schedule=options.schedule
-        )
-        return leftover, weights
-
-    def _anchored(self, normalizer: Normalizer, input_data: dict[str, Any]) -> Normalizer:
-        """The network's own normaliser, else the one given, at the newest state. PolicyError."""
-        state = np.asarray(input_data["proprio"], np.float32)[-1]
-        state_dim = getattr(self._network, "state_dim", len(state))
-        if len(state) != state_dim:
-            raise PolicyError(
-                f"the network's state_dim is {state_dim}, but it got a state of {len(state)}: make "
-                "the runtime params' proprio_state_dim agree with it"
-            )
-        own: Normalizer | None = getattr(self._network, "normalizer", None)
-        if own is not None and not normalizer.is_identity:
-            raise PolicyError(
-                f"{type(self._network).__name__} brings statistics of its own, which say too which "
-                "actions are relative: take norm_stats_path and delta_actions out of the policy "
-                "YAML, and norm_stats_file_path out of the runtime params"
-            )
-        return (own or normalizer).anchored(state)
-
-    def _noise(self) -> Tensor:
-        """(H, model_action_dim), a sample of N(0, I). Each row of a batch draws its own, so that it
-        gets what it would get alone."""
-        H, A = self._shape
-        return torch.randn(
-            (H, A + self._padding),
-            generator=self._generator,
-            dtype=self._dtype,
-            device=self._device,
-        )
-
-    def _padded(self, rows: Chunk) -> Tensor:
-        """(H, A) to (H, model_action_dim), with zeros."""
-        return self._tensor(np.pad(rows, ((0, 0), (0, self._padding))))
-
-    def _tensor(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """On the device. From pinned memory the copy is only begun here."""
-        array = np.require(array, requirements=["C", "W"])  # what torch can share memory with
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
-
-    def _observation(self, input_data: dict[str, Any], normalizer: Normalizer) -> dict[str, Any]:
-        observation = {}
-        for key, value in input_data.items():
-            if key in NOT_OBSERVED:
-                continue
-            if key == "proprio":
-                value = normalizer.normalize_state(np.asarray(value, np.float32))
-            if key == "action_context":
-                value = normalizer.normalize_action(np.asarray(value, np.float32))
-            observation[key] = self._tensor(value) if hasattr(value, "shape") else value
-        return observation
-
-
-def _options(input_data: dict[str, Any]) -> GuidanceOptions:
-    options = input_data.get("guidance", GuidanceOptions())
-    if not isinstance(options, GuidanceOptions):
-        raise PolicyError(f"'guidance' must be GuidanceOptions, got {type(options).__name__}")
-    return options
-
 
 def _only_network(components: dict[str, nn.Module]) -> Any:
     if len(components) != 1:
@@ -326,25 +215,3 @@ def _only_network(components: dict[str, nn.Module]) -> Any:
             f"{', '.join(missing)}"
         )
     return network
-
-
-def example_input(network: Any) -> dict[str, Any]:
-    """An `input_data` for it: its own `example_observation()`, else a random one of its shapes."""
-    own = getattr(network, "example_observation", None)
-    example: dict[str, Any] = random_observation(network) if own is None else own()
-    return example
-
-
-def random_observation(network: Any) -> dict[str, Any]:
-    """An `input_data` of the shapes that the network's attributes tell."""
-    random = np.random.default_rng(0)
-    history = getattr(network, "proprio_history_size", 1)
-    state_dim = getattr(network, "state_dim", network.action_dim)
-    height, width = getattr(network, "image_height", 240), getattr(network, "image_width", 320)
-    images = (getattr(network, "num_img_obs", 1), 3, height, width)
-    observation: dict[str, Any] = {
-        name: random.integers(0, 256, images, np.uint8)
-        for name in getattr(network, "camera_names", ())
-    }
-    observation["proprio"] = random.standard_normal((history, state_dim)).astype(np.float32)
-    return observation

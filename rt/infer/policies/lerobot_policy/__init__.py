@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import PolicyError
-from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.example import random_observation
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.lerobot_policy.checkpoint import load_checkpoint
 from rt.infer.registry import POLICY_REGISTRY
 

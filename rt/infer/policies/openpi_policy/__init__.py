@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from rt.errors import ConfigError, PolicyError
-from rt.infer.policies.flow import FlowPolicy, random_observation
+from rt.infer.example import random_observation
+from rt.infer.policies.flow import FlowPolicy
 from rt.infer.policies.openpi_policy.checkpoint import (
     Precision,
     import_openpi,
