@@ -178,7 +178,7 @@ class Events:
                 self._pid, self._dropped, self._replies = int(status["pid"]), 0, NO_REPLIES
                 self._unanswered.clear()
             replies = status["replies"] - self._replies
-            refused = int(status["dropped"]) - self._dropped - int(replies[list(UNANSWERED)].sum())
+            refused = int(status["dropped"]) - self._dropped
             self._dropped, self._replies = int(status["dropped"]), status["replies"].copy()
             why = text(status["detail"]) or "its words were overwritten unread"
             yield from self._of_replies(replies, status, why)

@@ -187,7 +187,7 @@ STATUS = np.dtype(
         ("heartbeat", "i8"),  # ns; 0: this process beats through another ring
         ("progress", "f8"),  # 0..1 while loading and warming up
         ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
-        ("dropped", "i8"),  # inference: chunks of a wrong shape, not finite, or not given
+        ("dropped", "i8"),  # inference: chunks of a wrong shape, not finite, or raised at
         ("replies", "i8", (len(Reply),)),  # inference: how often a remote policy's was each
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]

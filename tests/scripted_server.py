@@ -50,7 +50,7 @@ def chunk(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def result(n: int, request: dict[str, Any], **fields: Any) -> bytes:
     """A good answer to request n."""
-    return write_result(Result(chunk(n), tick=request.get("tick"))._replace(**fields))
+    return write_result(Result(chunk(n), number=request.get("number"))._replace(**fields))
 
 
 def answering(n: int, request: dict[str, Any]) -> Iterable[bytes | str]:

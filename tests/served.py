@@ -84,6 +84,19 @@ class Served:
         self._log.unlink(missing_ok=True)
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Of this machine, and its key, in PEM."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x "
+    words += "-addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
 def free_port() -> int:
     """One that nobody has now."""
     with socket.create_server((HOST, 0)) as reserved:

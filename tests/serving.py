@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from launched import ROOT, until
+from launched import PATIENCE_S, ROOT, until
 from websockets.sync.client import ClientConnection, connect
 
 from rt.infer.normalization import Normalizer
 from rt.serve.desk import Desk
-from rt.serve.engine import Engine
+from rt.serve.engine import Engine, Keys
 from rt.serve.front import Front
 from rt.wire.codec import encode
 from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, write_offer
 from rt.wire.protocol import Result, read_result
 
-PATIENCE_S = 60.0
 H, A = 4, 2
 OFFER = Offer(
     policy="a/policy.yaml",
@@ -130,13 +129,17 @@ def waiting_yaml(folder: Path) -> Path:
     return path
 
 
+def engine_of(policy: Any, offer: Offer = OFFER, keys: Keys | None = None) -> Engine:
+    return Engine(policy, Normalizer.identity(), offer, keys)
+
+
 class Serving:
     """A desk and a front around a policy, on loopback."""
 
-    def __init__(self, policy: Any, *, offer: Offer = OFFER, most: int = 8, **front: Any) -> None:
+    def __init__(self, policy: Any, **front: Any) -> None:
+        """policy: or an engine. front: what else a Front is given."""
         self.policy = policy
-        self.engine = Engine(policy, Normalizer.identity(), offer)
-        self._most = most
+        self.engine = policy if isinstance(policy, Engine) else engine_of(policy)
         self._options = front
         self._ports: queue.Queue[int] = queue.Queue()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -144,7 +147,8 @@ class Serving:
     async def _run(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         with ThreadPoolExecutor(1) as thread:
-            self.desk = Desk(self.engine.answer, self._most, thread)
+            most = 8 if self.engine.batches else 1
+            self.desk = Desk(self.engine.answer, most, thread)
             alone = self.engine.stateful
             offer = write_offer(self.engine.offer)
             self.front = Front(self.desk, offer, **self._options, alone=alone)
@@ -153,9 +157,13 @@ class Serving:
             await self.desk.close("it ends")
             await self.front.close()
 
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
     def connect(self, **options: Any) -> ClientConnection:
-        """With `with`. The offer has been read from nothing of it."""
-        return connect_to(f"ws://127.0.0.1:{self.port}", **options)
+        """Use as a context manager. Its first frame, the offer, has not been read yet."""
+        return connect_to(self.url, **options)
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         return get(self.port, path, **headers)

@@ -39,6 +39,20 @@ def test_shm_knows_nobody() -> None:
     assert {m for m in known if not m.startswith("rt.shm")} == {"rt.errors"}
 
 
+def test_the_wire_knows_errors_and_arrays_only() -> None:
+    known = imported_by("rt.wire.protocol, rt.wire.openpi, rt.wire.images")
+    ours = {m for m in known if m.startswith("rt.") and not m.startswith("rt.wire")}
+    assert ours == {"rt.errors", "rt.arrays"}
+
+
+def test_a_robot_needs_neither_torch_nor_the_server() -> None:
+    policy = "rt.infer.policies.remote_policy"
+    assert imported_by(policy) & HEAVY == set()
+    known = imported_by(f"{policy}.link")
+    assert known & HEAVY == {"websockets"}
+    assert not any(module.startswith(("rt.serve", "rt.control")) for module in known)
+
+
 # By package or module who may import it, by the beginning of its path.
 ONLY = {
     "websockets": ("rt/web/", "rt/serve/front.py", "rt/infer/policies/remote_policy/"),

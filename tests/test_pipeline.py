@@ -160,7 +160,7 @@ def test_a_policy_that_nobody_answers_may_be_asked_for_ever(bench: Callable[...,
     pipeline = b.pipeline(silent)
     for k in range(6 * FAILURES_IN_A_ROW):  # at 20 Hz, 3 s without a network
         assert pipeline.step(b.tick(k))
-        assert pipeline.dropped == k + 1
+        assert pipeline.dropped == 0
         assert pipeline.problem == "no answer within 1000 ms"
     b.policy._script = lambda n, chunk: chunk
     assert pipeline.step(b.tick(99))

@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
 from pathlib import Path
 
 import pytest
-from launched import Launched, run_module, start_module, unique_session
+from launched import ROOT, Launched, run_module, unique_session
 from scripted_server import ScriptedServer
+from served import Served
 
 from rt.infer.pipeline import FAILURES_IN_A_ROW
 
-DEMO = "configs/policies/flow_demo/policy.yaml"
-
-
-@contextmanager
-def served(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """`python -m rt.serve`, and the port that it listens on."""
-    server = start_module("rt.serve", "-P", DEMO, "--port", str(port))
-    try:
-        assert server.stdout is not None
-        lines = iter(server.stdout.readline, "")
-        yield server, next(int(found[1]) for found in map(_port, lines) if found)
-    finally:
-        server.kill()
-        server.communicate()
-
-
-def _port(line: str) -> re.Match[str] | None:
-    return re.search(r"ws://127\.0\.0\.1:(\d+)", line)
+DEMO = ROOT / "configs/policies/flow_demo/policy.yaml"
 
 
 @pytest.mark.slow
 def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
-    with served() as (server, port):
+    with Served(DEMO) as server:
         yaml = tmp_path / "policy.yaml"
         # A machine that is shared takes seconds for a chunk.
-        asks = {"type": "remote_policy", "url": f"ws://127.0.0.1:{port}", "deadline_ms": 4000}
+        asks = {
+            "type": "remote_policy",
+            "url": f"ws://127.0.0.1:{server.port}",
+            "deadline_ms": 4000,
+        }
         yaml.write_text(json.dumps({"policy": asks}))
         with Launched("remote", "-P", str(yaml)) as launch:
             seen = launch.when_chunks(3)
             assert seen["inference"]["replies"]["OK"] >= 3
-            server.kill()
+            server.signal(signal.SIGKILL)
+            server.wait()
             holds = ("EXPIRED", "NO_CHUNK")  # the latter where an episode has just begun
             launch.when("the chunk's end", lambda s: s["tick_stats"]["hold"] in holds)
             seen = launch.when(
@@ -53,11 +39,11 @@ def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
                 lambda s: s["inference"]["replies"]["UNREACHABLE"] > 2 * FAILURES_IN_A_ROW,
             )
             chunks, pid = seen["inference"]["published"], launch.pid("inference")
-            with served(port):
-                launch.when("more chunks", lambda s: s["inference"]["published"] > chunks + 2)
-                launch.when("them executed", lambda s: s["tick_stats"]["hold"] == "NONE")
-                assert launch.pid("inference") == pid  # it was never restarted
-                assert launch.stop() == 0
+            server.start()
+            launch.when("more chunks", lambda s: s["inference"]["published"] > chunks + 2)
+            launch.when("them executed", lambda s: s["tick_stats"]["hold"] == "NONE")
+            assert launch.pid("inference") == pid  # it was never restarted
+            assert launch.stop() == 0
         launch.nothing_left()
 
 

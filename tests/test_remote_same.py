@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,6 +11,7 @@ import pytest
 import yaml
 from launched import ROOT
 from remote import IDENTITY, remote
+from serving import Serving
 
 from rt.infer.loader import build_policy
 from rt.infer.modes import open_mode
@@ -22,37 +19,10 @@ from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan, leftover
 from rt.infer.policy_config import declared_dims, load_policy_config
 from rt.records import Reply
-from rt.serve.desk import Desk
-from rt.serve.engine import Engine
-from rt.serve.front import Front
 from rt.serve.load import load_engine
 from rt.testing import config
-from rt.wire.offer import write_offer
 
 POLICIES = ROOT / "configs/policies"
-
-
-@contextmanager
-def served(engine: Engine) -> Iterator[str]:
-    """The URL at which it is served."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever)
-    thread.start()
-
-    def do(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
-
-    with ThreadPoolExecutor(1) as computing:
-        desk = Desk(engine.answer, 8 if engine.batches else 1, computing)
-        front = Front(desk, write_offer(engine.offer), alone=engine.stateful)
-        try:
-            yield f"ws://127.0.0.1:{do(front.open(host='127.0.0.1', port=0))}"
-            do(desk.close("the test is over"))
-            do(front.close())
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 def copied(name: str, folder: Path) -> Path:
@@ -103,7 +73,7 @@ def test_a_remote_chunk_is_the_local_one(
     rng = np.random.default_rng(0)
     cameras = ("head", "left", "right") if name.startswith("flow_demo") else ()
     state_dim = dims.get("state_dim", 4)
-    with served(engine) as url, closing(remote(url)) as policy:
+    with Serving(engine) as server, closing(remote(server.url)) as policy:
         mode.check(policy, "remote.yaml")
         there = here = None
         for i in range(5):
@@ -124,10 +94,10 @@ def test_a_remote_chunk_is_the_local_one(
     assert policy.latency["network_ns"] > 0
 
 
-def test_a_new_episode_begins_anew_over_there_too(tmp_path: Path) -> None:
+def test_a_new_episode_begins_anew_over_servertoo(tmp_path: Path) -> None:
     path = copied("sway/policy.yaml", tmp_path)
     mode = open_mode("rtc", config().params)
-    with served(load_engine(path, "cpu")) as url, closing(remote(url)) as policy:
+    with Serving(load_engine(path, "cpu")) as server, closing(remote(server.url)) as policy:
         rest = {"proprio": np.zeros((1, 3), np.float32)}
         first = mode.ask(policy, Plan(0, 0), dict(rest), IDENTITY)
         plan = Plan(1, 0, False, 5, 1, leftover=leftover(first, 5))

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from launched import ROOT, until
+from served import certificate, free_port
 from serving import (
     OFFER,
     PATIENCE_S,
@@ -31,6 +32,7 @@ from serving import (
     answered,
     chunk,
     connect_to,
+    engine_of,
     get,
     seen,
     serve_process,
@@ -41,7 +43,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection
 
-from rt.infer import build_policy
 from rt.infer.affine import IDENTITY
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
@@ -53,7 +54,7 @@ from rt.wire.codec import decode, encode
 from rt.wire.images import to_jpeg
 from rt.wire.offer import read_offer
 from rt.wire.openpi import openpi_observation
-from rt.wire.protocol import REPLACED, Guidance, Request, read_result, write_request
+from rt.wire.protocol import REPLACED, Guidance, Request, write_request
 
 COMPARE = ROOT / "configs/policies/compare"
 
@@ -70,11 +71,6 @@ def held() -> Iterator[tuple[Serving, ClientConnection]]:
         policy._go.set()
 
 
-def reply_of(engine: Any, request: Request, client: object = 1) -> Any:
-    (reply,) = engine.answer([Asked(client, write_request(request), 0.0)])
-    return read_result(reply, (None, None))
-
-
 def seeded(folder: Path, **changes: Any) -> Path:
     """rt.compare's policy with clean prefixes, which draws the same noise in every process."""
     content = yaml.safe_load((COMPARE / "prefix.yaml").read_text()) | changes
@@ -84,28 +80,6 @@ def seeded(folder: Path, **changes: Any) -> Path:
     path = folder / "policy.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
-
-
-def test_a_chunk_over_the_wire_is_the_local_one_bit_for_bit(tmp_path: Path) -> None:
-    path = seeded(tmp_path)
-    policy, engine = build_policy(path), load_engine(path, "cpu")
-    normalizer = Normalizer.load(COMPARE / "norm_stats.json", 6, 2)
-    random = np.random.default_rng(0)
-    leftover = random.standard_normal((16, 2)).astype(np.float32)
-    guidance = {"schedule": "linear", "max_guidance_weight": 0.7, "vjp": False}
-    for mode in ("predict", "rtc", "prefix", "rtc", "predict"):
-        observation = {"proprio": random.standard_normal((1, 6)).astype(np.float32)}
-        if mode == "predict":
-            ours = policy.predict(observation, normalizer)
-            request = Request(observation)
-        else:
-            observation |= {"est_delay": 3, "prev_action": leftover}
-            request = Request(observation, mode, 5, Guidance(**guidance), tick=7)
-            options = GuidanceOptions(prefix=mode == "prefix", **guidance)
-            ours = policy.guided_inference(observation | {"guidance": options}, normalizer, 5, 16)
-        theirs = reply_of(engine, request)
-        assert theirs.actions.tobytes() == ours.tobytes(), mode
-        assert theirs.tick == request.tick
 
 
 def test_the_offer_says_what_a_robot_has_to_know(tmp_path: Path) -> None:
@@ -137,13 +111,13 @@ def test_a_policy_without_statistics_offers_none() -> None:
 def test_the_first_frame_is_the_offer_and_each_reply_has_its_figures() -> None:
     with Serving(Scripted()) as serving, serving.connect() as client:
         assert read_offer(client.recv()) == OFFER
-        client.send(seen(0.5, tick=7))
+        client.send(seen(0.5, number=7))
         result = chunk(client.recv(timeout=PATIENCE_S))
         assert result.actions.shape == (H, A)
-        assert (result.tick, result.batch) == (7, 1)
+        assert (result.number, result.batch) == (7, 1)
         assert (result.encode_ms, result.denoise_ms) == (1.0, 2.0)
         client.send(seen(0.5))
-        assert "tick" not in decode(client.recv(timeout=PATIENCE_S)), "of one that asks for none"
+        assert "number" not in decode(client.recv(timeout=PATIENCE_S)), "of one that asks for none"
 
 
 def test_images_and_options_reach_the_policy() -> None:
@@ -166,15 +140,13 @@ def test_images_and_options_reach_the_policy() -> None:
 
 def test_openpis_keys_are_understood_of_a_client_that_knows_no_others() -> None:
     policy, names = Scripted(), Keys({"top": "images.cam_high"}, "robot.state")
-    with Serving(policy) as serving:
-        serving.engine._keys = names
-        with serving.connect() as client:
-            client.recv()
-            image = np.zeros((1, 3, 4, 6), np.uint8)
-            ours = {"proprio": np.full((1, A), 0.5, np.float32), "top": image}
-            for sent in (encode(openpi_observation(ours, *names)), seen(0.5, top=image)):
-                client.send(sent)
-                assert (chunk(client.recv(timeout=PATIENCE_S)).actions == 0.5).all()
+    image = np.zeros((1, 3, 4, 6), np.uint8)
+    ours = {"proprio": np.full((1, A), 0.5, np.float32), "top": image}
+    with Serving(engine_of(policy, keys=names)) as serving, serving.connect() as client:
+        client.recv()
+        for sent in (encode(openpi_observation(ours, *names)), seen(0.5, top=image)):
+            client.send(sent)
+            assert (chunk(client.recv(timeout=PATIENCE_S)).actions == 0.5).all()
     assert [asked["top"].shape for asked in policy.asked] == [image.shape] * 2
 
 
@@ -363,7 +335,7 @@ def test_with_the_key_one_is_let_in_and_health_needs_none() -> None:
 
 
 @contextmanager
-def served(*flags: str, cert: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that serves, and its URL."""
     process = serve_process("--port", "0", *flags)
     try:
@@ -375,21 +347,6 @@ def served(*flags: str, cert: Path | None = None) -> Iterator[tuple[subprocess.P
     finally:
         process.kill()
         process.communicate()
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"),
-            *("ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return cert, key
 
 
 def test_over_tls_until_ctrl_c(tmp_path: Path) -> None:
@@ -416,11 +373,8 @@ def test_over_tls_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def test_it_answers_once_it_is_warm_and_ends_once_it_has_answered(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    path = waiting_yaml(tmp_path)
-    process = serve_process("-P", str(path), "--port", str(port))
+    port = free_port()
+    process = serve_process("-P", str(waiting_yaml(tmp_path)), "--port", str(port))
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("loading ")

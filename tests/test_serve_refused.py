@@ -26,6 +26,7 @@ from serving import (
     Serving,
     answered,
     chunk,
+    engine_of,
     seen,
     serve_process,
     upgrade,
@@ -136,7 +137,7 @@ def test_what_the_policy_misses_is_named() -> None:
 
 def test_another_number_of_images_is_refused() -> None:
     offer = msgspec.structs.replace(OFFER, dims=OFFER.dims | {"num_img_obs": 2})
-    with Serving(Scripted(), offer=offer) as serving, serving.connect() as client:
+    with Serving(engine_of(Scripted(), offer)) as serving, serving.connect() as client:
         client.recv()
         client.send(seen(head=np.zeros((1, 3, 4, 6), np.uint8)))
         assert client.recv(timeout=PATIENCE_S) == "head: expected 2 images, got 1"
@@ -174,7 +175,7 @@ def test_an_engine_that_breaks_is_told_and_goes_on() -> None:
 
     with Serving(Broken()) as serving, serving.connect() as client:
         client.recv()
-        for state, name in ((1, "RuntimeError"), (2, "StopIteration")):
+        for state, name in ((1, "RuntimeError"), (2, "ValueError")):
             client.send(seen(state))
             assert client.recv(timeout=PATIENCE_S) == f"the policy failed: {name}"
         answered(client)

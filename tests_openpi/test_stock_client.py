@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from launched import ROOT
-from serving import OFFER, A, Batching, H, Scripted, Serving
+from serving import OFFER, A, Batching, H, Scripted, Serving, engine_of
 
 from rt.infer import build_policy
 from rt.infer.normalization import Normalizer
@@ -163,10 +163,8 @@ def test_an_openpi_checkpoint_is_asked_under_openpis_own_keys(
     keys: Keys, observation: dict[str, Any]
 ) -> None:
     policy = Scripted()
-    with Serving(policy) as serving:
-        serving.engine._keys = keys
-        with client(serving) as stock:
-            assert (actions(stock.infer(observation | {"prompt": "x"})) == 0.5).all()
+    with Serving(engine_of(policy, keys=keys)) as serving, client(serving) as stock:
+        assert (actions(stock.infer(observation | {"prompt": "x"})) == 0.5).all()
     assert policy.asked[0]["top"].shape == (1, 3, 224, 224)
 
 
@@ -181,8 +179,5 @@ def test_a_chunk_is_the_one_that_the_policy_gives(tmp_path: Path) -> None:
         {"proprio": state[None].astype(np.float32)},
         Normalizer.load(COMPARE / "norm_stats.json", 6, 2),
     )
-    with Serving(Scripted()) as serving:
-        engine = load_engine(path, "cpu")
-        serving.desk._answer = engine.answer
-        with client(serving) as stock:
-            assert actions(stock.infer({"proprio": state})).tobytes() == ours.tobytes()
+    with Serving(load_engine(path, "cpu")) as serving, client(serving) as stock:
+        assert actions(stock.infer({"proprio": state})).tobytes() == ours.tobytes()

@@ -25,7 +25,7 @@ from serving import OFFER, PATIENCE_S, A, Batching, H, Serving, answered, upgrad
 from websockets.sync.client import ClientConnection
 
 from rt.wire.codec import decode, encode
-from rt.wire.images import read_images, to_jpeg
+from rt.wire.images import NO_CAMERAS, read_images, to_jpeg, with_images
 from rt.wire.offer import read_offer, write_offer
 from rt.wire.openpi import openpi_observation, our_observation
 from rt.wire.protocol import (
@@ -49,10 +49,10 @@ INPUT_DATA = {
     "prev_action": LEFTOVER,
     "est_delay": 1,
 }
-REQUEST = write_request(Request(INPUT_DATA, "rtc", 3, Guidance(), tick=7, episode=1))
+REQUEST = write_request(Request(INPUT_DATA, "rtc", 3, Guidance(), number=7, episode=1))
 CAMERA_MAP = {"head": "base_0_rgb"}
 OPENPI = encode(openpi_observation(INPUT_DATA, CAMERA_MAP, "state"))
-RESULT = write_result(Result(LEFTOVER, tick=7))
+RESULT = write_result(Result(LEFTOVER, number=7))
 MARKS = (b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape")
 SAYS_NOTHING_S = 0.05  # then it waits for more
 DTYPES = ("<f4", "<f8", "|u1", "|b1", ">f8", "|O", "<U1", "f4,f4", "<M8[s]", "", "é")
@@ -98,12 +98,12 @@ def hostile(draw: Callable[..., Any], message: bytes) -> bytes:
 
 def looked_at(message: bytes) -> None:
     """As the engine does before it computes."""
-    request = read_request(message, OFFER)
-    known = ("proprio", "prev_action", "action_context", "est_delay", "prompt")
-    images = read_images({k: v for k, v in request.input_data.items() if k not in known})
+    request = read_request(decode(message), OFFER)
+    seen = with_images(request.input_data)
+    images = [value for key, value in seen.items() if key not in NO_CAMERAS]
     assert request.input_data["proprio"].dtype == np.float32
     assert np.isfinite(request.input_data["proprio"]).all()
-    assert all(image.dtype == np.uint8 and image.shape[1] == 3 for image in images.values())
+    assert all(image.dtype == np.uint8 and image.shape[1] == 3 for image in images)
 
 
 def openpis(message: bytes) -> None:

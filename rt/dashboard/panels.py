@@ -153,7 +153,7 @@ def _inference(look: Look, width: int) -> list[Text]:
     counts = {
         "late": inference["late"],
         **({"unanswered": unanswered} if unanswered else {}),
-        "refused": inference["dropped"] - unanswered,
+        "refused": inference["dropped"],
         "expired": stats.get("expired_chunks", 0),
     }
     told = [(f"{count} {name}", WORTH_A_LOOK if count else "") for name, count in counts.items()]

@@ -49,7 +49,7 @@ class Pipeline:
         """zeros: the memory for images; see `Observer`."""
         params = config.params
         self.observer = Observer(config, session, zeros)
-        self.dropped = 0  # chunks that were not published
+        self.dropped = 0  # chunks that it did not publish
         self.problem = ""  # why the last one was not
         self._failures = 0
         self._episode = -1
@@ -129,6 +129,7 @@ class Pipeline:
             self._failures = 0
         except NoAnswerError as error:  # a new process would get no other answer
             self.problem = str(error)
+            return True  # counted by the policy, in `replies`
         except Exception as error:  # a policy's fault costs one chunk, not the process
             self._failures += 1
             if self._failures >= FAILURES_IN_A_ROW:

@@ -138,7 +138,7 @@ class Figures(Collector):
         for name, words, count in (
             ("rt_chunks", "Chunks published.", self._rings["chunk"].head),
             ("rt_chunks_late", "Chunks that came later than planned.", status["late"]),
-            ("rt_chunks_dropped", "Chunks refused, or not given.", status["dropped"]),
+            ("rt_chunks_dropped", "Chunks that inference refused.", status["dropped"]),
         ):
             yield make.counter(name, words, {ONE: int(count)})
         replies: dict[Labels, float] = {

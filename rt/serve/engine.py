@@ -24,13 +24,11 @@ from rt.errors import RtError
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions, Policy
 from rt.serve.desk import Answer, Asked
-from rt.wire.codec import WireError, read_binary
-from rt.wire.images import read_images
+from rt.wire.codec import WireError, decode
+from rt.wire.images import with_images
 from rt.wire.offer import Offer
 from rt.wire.openpi import our_observation
-from rt.wire.protocol import NUMBERS, Request, Result, request_of, write_result
-
-NO_IMAGES = (*NUMBERS, "est_delay", "prompt")  # keys of input_data
+from rt.wire.protocol import Request, Result, read_request, write_result
 
 
 class Keys(NamedTuple):
@@ -66,7 +64,7 @@ class Engine:
         started = time.perf_counter()
         requests = [self._read(one) for one in asked]
         good = [request for request in requests if isinstance(request, Request)]
-        chunks = iter(self._chunks(good))
+        chunks = iter(self._chunks(good))  # one for each of them
         took = getattr(self._policy, "latency", {}) if good else {}
         result = Result(
             np.empty((0, 0), np.float32),
@@ -76,19 +74,24 @@ class Engine:
             batch=len(good),
         )
         return [
-            self._reply(request, chunks, result._replace(queue_ms=1e3 * (started - one.t_asked)))
+            str(request)
+            if isinstance(request, WireError)
+            else self._reply(
+                request, next(chunks), result._replace(queue_ms=1e3 * (started - one.t_asked))
+            )
             for one, request in zip(asked, requests, strict=True)
         ]
 
     def _read(self, asked: Asked) -> Request | WireError:
         """What is asked for, its images decoded."""
         try:
-            values = read_binary(asked.message, "the robot")
+            if isinstance(asked.message, str):
+                raise WireError("expected a binary frame of the robot, got text")
+            values = decode(asked.message)
             if self._keys is not None and "protocol" not in values:
                 values = our_observation(values, *self._keys)
-            request = request_of(values, self.offer)
-            seen = {k: v for k, v in request.input_data.items() if k not in NO_IMAGES}
-            images = read_images(seen, self.offer.dims.get("num_img_obs"))
+            request = read_request(values, self.offer)
+            data = with_images(request.input_data, self.offer.dims.get("num_img_obs"))
         except WireError as error:
             return error
         except Exception as error:  # a fault of ours: the others of the batch have none
@@ -96,7 +99,7 @@ class Engine:
         if self.stateful and self._episode != (asked.client, request.episode):
             self._policy.reset()
             self._episode = asked.client, request.episode
-        return request._replace(input_data=request.input_data | images)
+        return request._replace(input_data=data)
 
     def _chunks(self, requests: list[Request]) -> list[Any]:
         """A chunk for each, or the exception in its place."""
@@ -104,7 +107,8 @@ class Engine:
         if not (self.batches and asks):
             return [self._alone(*ask) for ask in asks]
         try:
-            return list(self._policy.infer_many(asks, self._normalizer))
+            chunks = self._policy.infer_many(asks, self._normalizer)
+            return [chunk for chunk, _ in zip(chunks, asks, strict=True)]
         except Exception as error:  # all of it: a lost GPU, say
             return [error] * len(asks)
 
@@ -117,15 +121,12 @@ class Engine:
         except Exception as error:
             return error
 
-    def _reply(self, request: Request | WireError, chunks: Any, result: Result) -> Answer:
-        if isinstance(request, WireError):
-            return str(request)
+    def _reply(self, request: Request, chunk: Any, result: Result) -> Answer:
         try:
-            chunk = next(chunks)
             if isinstance(chunk, Exception):
                 raise chunk
             actions = np.asarray(chunk, np.float32)
-            return write_result(result._replace(actions=actions, tick=request.tick))
+            return write_result(result._replace(actions=actions, number=request.number))
         except RtError as error:
             return str(error)
         except KeyError as error:

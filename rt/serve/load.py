@@ -12,7 +12,7 @@ from rt.infer.policy import COMMON_MODES
 from rt.infer.policy_config import PolicyConfig, declared_dims, load_policy_config
 from rt.serve.engine import Engine, Keys
 from rt.wire.offer import Offer, Scaled, Statistics
-from rt.wire.openpi import IMAGE_KEYS
+from rt.wire.openpi import CAMERA_MAP
 
 
 def load_engine(policy_yaml_path: Path, device: str | None = None) -> Engine:
@@ -106,6 +106,5 @@ def _keys(config: PolicyConfig) -> Keys | None:
     if config.type != "openpi_policy":
         return None
     (component,) = config.components.values()
-    cameras = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
     params = component.params
-    return Keys(params.get("camera_map") or cameras, params.get("state_key", "state"))
+    return Keys(params.get("camera_map") or CAMERA_MAP, params.get("state_key", "state"))

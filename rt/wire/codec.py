@@ -58,13 +58,6 @@ def decode(message: bytes | memoryview) -> dict[str, Any]:
         raise WireError(f"expected a msgpack map with keys of text: {error}") from None
 
 
-def read_binary(message: bytes | str, who: str) -> dict[str, Any]:
-    """The map in a frame of `who`. Raises WireError."""
-    if isinstance(message, str):
-        raise WireError(f"expected a binary frame of {who}, got text")
-    return decode(message)
-
-
 def converted(value: Any, kind: Any) -> Any:
     """What was decoded as a msgspec Struct, or another type. Raises WireError."""
     try:
@@ -146,7 +139,7 @@ def _pack(value: object) -> object:
         data = np.ascontiguousarray(value).data.cast("B") if value.size else b""
         dtype, shape = value.dtype.str, value.shape
         return {b"__ndarray__": True, b"data": data, b"dtype": dtype, b"shape": shape}
-    raise TypeError(f"{getattr(value, 'dtype', type(value).__name__)} cannot be sent")
+    raise TypeError(f"{kind_of(value)} cannot be sent")
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_pack).encode

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.wire.codec import WireError
+from rt.wire.codec import WireError, kind_of
+from rt.wire.protocol import NUMBERS
 
 MAX_PIXEL_BYTES = 64 << 20  # of a request's images, decoded
 QUALITY = 90
+NO_CAMERAS = (*NUMBERS, "est_delay", "prompt")  # keys of input_data
 _NO_SIZE = (0xC4, 0xC8, 0xCC)  # of the markers 0xC0 to 0xCF; all others begin a frame
 _NO_LENGTH = (0x01, *range(0xD0, 0xDA), 0xFF)  # behind these a decoder would look elsewhere than us
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -35,6 +37,13 @@ def to_jpeg(images: Images) -> dict[str, NDArray[Any]]:
     pictures = [cv2.imencode(".jpg", cv2.merge(tuple(image[::-1])), flags)[1] for image in images]
     ends = np.cumsum([len(picture) for picture in pictures], dtype=np.int64)
     return {"jpeg": np.concatenate(pictures), "ends": ends}
+
+
+def with_images(input_data: dict[str, Any], count: int | None = None) -> dict[str, Any]:
+    """A request's `input_data` with its images decoded: whatever else is in it is a camera's.
+    Raises WireError. See `read_images`."""
+    seen = {key: value for key, value in input_data.items() if key not in NO_CAMERAS}
+    return input_data | read_images(seen, count)
 
 
 def read_images(values: dict[str, Any], count: int | None = None) -> dict[str, Images]:
@@ -57,8 +66,7 @@ def _images(camera: str, value: Any, left: int) -> Images:
     if isinstance(value, dict):
         return _from_jpeg(camera, value, left)
     if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or not value.size:
-        got = getattr(value, "dtype", type(value).__name__)
-        raise WireError(f"{camera}: expected images, uint8, got {got}")
+        raise WireError(f"{camera}: expected images, uint8, got {kind_of(value)}")
     if value.ndim == 3 and value.shape[0] == 3:
         return value[None]
     if value.ndim == 3 and value.shape[2] == 3:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from rt.wire.codec import WireError, converted, encode, kind_of, read_binary
+from rt.wire.codec import WireError, converted, decode, encode, kind_of
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 16 << 20
@@ -60,9 +60,12 @@ def write_offer(offer: Offer) -> bytes:
 def read_offer(message: bytes | str) -> Offer | None:
     """What a server offers. None: it is no server of ours but a stock openpi one.
 
-    Raises WireError for a message that is none, and for an offer of another protocol.
+    Raises WireError for a sentence in its place, a message that is none, and an offer of another
+    protocol or in other units.
     """
-    told = read_binary(message, "the policy server").get("rt")
+    if isinstance(message, str):
+        raise WireError(f"the policy server says: {message.strip()}")
+    told = decode(message).get("rt")
     if told is None:
         return None
     if not isinstance(told, dict):
@@ -73,6 +76,8 @@ def read_offer(message: bytes | str) -> Offer | None:
             f"{PROTOCOL}: install the same rt on both"
         )
     offer: Offer = converted(told, Offer)
+    if offer.units != "rad":
+        raise WireError(f"expected positions in rad, got an offer of {offer.units!r}")
     return offer
 
 

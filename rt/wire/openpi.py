@@ -15,6 +15,8 @@ from rt.errors import PolicyError
 from rt.wire.codec import WireError
 
 IMAGE_KEYS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")  # of every pi0 and pi0.5
+# Where a policy YAML says nothing else.
+CAMERA_MAP = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
 
 
 def openpi_observation(

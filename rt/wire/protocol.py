@@ -17,7 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from rt.arrays import Chunk
-from rt.wire.codec import WireError, converted, encode, kind_of, read_binary
+from rt.wire.codec import WireError, converted, decode, encode, kind_of
 from rt.wire.offer import PROTOCOL, Offer, Rows, is_ours
 
 REPLACED = "replaced by a newer observation"
@@ -42,7 +42,7 @@ class Request(NamedTuple):
         (H, A) and "est_delay" d. A camera's images may be JPEG: see rt.wire.images.
     mode: "predict": from the observation alone.
     executed: s, of a leftover.
-    tick: told again in the reply. None: of a client that does not ask for that.
+    number: told again in the reply. None: of a client that does not ask for that.
     episode: another than before: the robot has begun anew. None: the client counts none.
     """
 
@@ -50,7 +50,7 @@ class Request(NamedTuple):
     mode: Mode = "predict"
     executed: int = 0
     guidance: Guidance = Guidance()
-    tick: int | None = None
+    number: int | None = None
     episode: int | None = None
 
 
@@ -63,14 +63,14 @@ class Result(NamedTuple):
     denoise_ms: float = 0.0
     queue_ms: float = 0.0
     batch: int = 1
-    tick: int | None = None
+    number: int | None = None
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What of a request is no array."""
 
     protocol: int | None = None
-    tick: int | None = None
+    number: int | None = None
     episode: int | None = None
     prompt: Annotated[str, Meta(max_length=4096)] | None = None
     mode: Literal["rtc", "prefix"] | None = None
@@ -93,24 +93,23 @@ class _ServerTiming(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_request(request: Request) -> bytes:
     """For a server that has offered `rt`. Raises TypeError for a value that cannot be sent."""
-    told: dict[str, Any] = {"protocol": PROTOCOL, "tick": request.tick, "episode": request.episode}
+    told: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "number": request.number,
+        "episode": request.episode,
+    }
     if request.mode != "predict":
         guidance = msgspec.structs.asdict(request.guidance)
         told |= {"mode": request.mode, "executed": request.executed, "guidance": guidance}
     return encode({k: v for k, v in (request.input_data | told).items() if v is not None})
 
 
-def read_request(message: bytes | str, offer: Offer) -> Request:
-    """What a robot asks for, of the shapes and modes that were offered to it.
+def read_request(values: dict[str, Any], offer: Offer) -> Request:
+    """What a robot asks for, from its decoded message, of the shapes and modes that were offered.
 
     "proprio" may lack the history's axis. Cameras are whatever else came: rt.wire.images reads
     them. Raises WireError.
     """
-    return request_of(read_binary(message, "the robot"), offer)
-
-
-def request_of(values: dict[str, Any], offer: Offer) -> Request:
-    """`read_request` of a message that is decoded."""
     if not is_ours(theirs := values.get("protocol", PROTOCOL)):
         raise WireError(
             f"the robot speaks protocol {theirs}, this policy server (rt {offer.version}) "
@@ -131,14 +130,14 @@ def request_of(values: dict[str, Any], offer: Offer) -> Request:
         input_data["prompt"] = options.prompt
     _check_leftover(options, input_data, offer)
     if options.mode is None:
-        return Request(input_data, tick=options.tick, episode=options.episode)
+        return Request(input_data, number=options.number, episode=options.episode)
     input_data["est_delay"] = options.est_delay
     return Request(
         input_data,
         options.mode,
         options.executed,
         options.guidance,
-        options.tick,
+        options.number,
         options.episode,
     )
 
@@ -150,7 +149,7 @@ def write_result(result: Result) -> bytes:
         "policy_timing": {name: getattr(result, name) for name in _PolicyTiming.__struct_fields__},
         "server_timing": {name: getattr(result, name) for name in _ServerTiming.__struct_fields__},
     }
-    return encode(told if result.tick is None else told | {"tick": result.tick})
+    return encode(told if result.number is None else told | {"number": result.number})
 
 
 def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> Result:
@@ -158,19 +157,19 @@ def read_result(message: bytes | str, shape: tuple[int | None, int | None]) -> R
     joints. Raises WireError: what the server found wrong, or what is wrong with its reply."""
     if isinstance(message, str):
         raise WireError(f"the policy server says: {message.strip()}")
-    values = read_binary(message, "the policy server")
+    values = decode(message)
     if "actions" not in values:
         raise WireError(f"expected 'actions' of the policy server, got {', '.join(values)}")
     policy: _PolicyTiming = converted(values.get("policy_timing", {}), _PolicyTiming)
     server: _ServerTiming = converted(values.get("server_timing", {}), _ServerTiming)
     return Result(
         _numbers("actions", values["actions"], shape),
-        server.infer_ms,
+        server.infer_ms or policy.infer_ms,
         policy.encode_ms,
         policy.denoise_ms,
         server.queue_ms,
         server.batch,
-        converted(values.get("tick"), int | None),
+        converted(values.get("number"), int | None),
     )
 
 

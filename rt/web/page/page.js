@@ -288,7 +288,7 @@ function showChunk(told) {
     ["chunks", inference.published],
     ["late", inference.late, inference.late > 0],
     ...(missing ? [["unanswered", missing, true]] : []),
-    ["refused", inference.dropped - missing, inference.dropped > missing],
+    ["refused", inference.dropped, inference.dropped > 0],
   ]);
 }
 

@@ -28,9 +28,7 @@ from rt.infer.policies.openpi_policy.checkpoint import (
 )
 from rt.infer.policies.openpi_policy.inputs import batch_of_one
 from rt.infer.registry import POLICY_REGISTRY
-from rt.wire.openpi import IMAGE_KEYS, openpi_observation
-
-CAMERA_MAP = dict(zip(("head", "left", "right"), IMAGE_KEYS, strict=True))
+from rt.wire.openpi import CAMERA_MAP, openpi_observation
 
 Layer = tuple[Tensor, Tensor]  # keys and values, (B, heads, tokens, head_dim) each
 Context = tuple[Tensor, Tensor, tuple[Layer, ...]]  # state, prefix mask, the prefix's layers

@@ -26,11 +26,12 @@ from rt.errors import ConfigError, NoAnswerError, PolicyError
 from rt.extras import need
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.remote_policy.options import Options, headers
-from rt.infer.policies.remote_policy.served import NOBODY, bond, read_greeting, served_by
+from rt.infer.policies.remote_policy.served import NOBODY, bond, served_by
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.records import Reply
 from rt.wire.codec import WireError
+from rt.wire.offer import read_offer
 from rt.wire.protocol import Guidance, Request, Result, read_result
 
 
@@ -60,7 +61,7 @@ class RemotePolicy:
         self.latency: dict[str, int] = {}
         self._served = NOBODY
         self._shape: tuple[int | None, int | None] = (None, None)
-        self._tick = self._episode = 0  # requests, and episodes, so far
+        self._number = self._episode = 0  # requests, and episodes, so far
         self._link = Link(
             (urls,) if isinstance(urls, str) else urls,
             deadline_s,
@@ -124,7 +125,7 @@ class RemotePolicy:
     def _greet(self, greeting: bytes | str) -> None:
         """The first frame of a connection: always the same offer. NoAnswerError, ConfigError."""
         try:
-            offer = read_greeting(greeting)
+            offer = read_offer(greeting)
             if self._served is NOBODY:
                 self._served = served_by(offer, self._options, self._link.server.url)
             elif bond(offer) != self._served.bond:
@@ -139,7 +140,7 @@ class RemotePolicy:
                 "delta_actions out of its YAML, and norm_stats_file_path out of the runtime params"
             )
         started = time.perf_counter_ns()
-        self._tick += 1
+        self._number += 1
         try:
             result = self._result(self._link.ask(self._message(request)))
         except NoAnswerError as error:
@@ -152,7 +153,7 @@ class RemotePolicy:
     def _message(self, request: Request) -> bytes:
         """As the server wants it. PolicyError if it takes none of that size."""
         served = self._served
-        message = served.write(request._replace(tick=self._tick, episode=self._episode))
+        message = served.write(request._replace(number=self._number, episode=self._episode))
         if len(message) > served.max_bytes:
             raise PolicyError(
                 f"an observation is {len(message)} bytes, but {self._link.server.url} takes at "
@@ -168,8 +169,8 @@ class RemotePolicy:
             result = read_result(answer, self._shape)
         except WireError as error:
             raise self._wrong(error) from None
-        if self._served.numbered and result.tick != self._tick:
-            wrong = self._wrong(f"it answered request {result.tick} in place of {self._tick}")
+        if self._served.numbered and result.number != self._number:
+            wrong = self._wrong(f"it answered request {result.number} in place of {self._number}")
             self._link.drop(str(wrong))  # only on a new connection is one answer one request's
             raise wrong
         self._shape = result.actions.shape[0], result.actions.shape[1]

@@ -15,7 +15,7 @@ from rt.infer.policies.remote_policy.options import Options
 from rt.infer.policy import COMMON_MODES
 from rt.infer.policy_config import RobotKind
 from rt.wire.codec import WireError, encode
-from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, Scaled, Statistics, read_offer
+from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, Scaled, Statistics
 from rt.wire.openpi import openpi_observation
 from rt.wire.protocol import Request, write_request
 
@@ -36,22 +36,12 @@ class Served:
     dims: dict[str, int] = field(default_factory=dict)
     trained_for: tuple[RobotKind, ...] | None = None
     statistics: Normalizer | None = None
-    numbered: bool = False  # its answers tell the request's tick
+    numbered: bool = False  # its answers tell the request's number
     max_bytes: int = MAX_MESSAGE_BYTES  # of a request
     bond: tuple[object, ...] = ()  # what a robot relies on
 
 
 NOBODY = Served(write_request, modes=())  # before the first greeting
-
-
-def read_greeting(greeting: bytes | str) -> Offer | None:
-    """The first frame of a connection. None: a stock openpi server's. Raises WireError."""
-    if isinstance(greeting, str):
-        raise WireError(f"the policy server says: {greeting.strip()}")
-    offer = read_offer(greeting)
-    if offer is not None and offer.units != "rad":
-        raise WireError(f"expected positions in rad, got an offer of {offer.units!r}")
-    return offer
 
 
 def bond(offer: Offer | None) -> tuple[object, ...]:
