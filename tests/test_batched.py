@@ -199,7 +199,7 @@ def test_a_chunk_is_anchored_at_its_own_state() -> None:
     shift = np.array([10, 20, 30, 40], np.float32)
     seen, _ = ask(0, "free")
     asks = [(seen, 0), (seen | {"proprio": seen["proprio"] + shift}, 0)]
-    policy._rows._noise = lambda: torch.ones(H, WIDTH)
+    policy._items._noise = lambda: torch.ones(H, WIDTH)
     first, second = policy.infer_many(asks, normalizer())
     np.testing.assert_allclose(second - first, np.tile([10, 0, 30], (H, 1)), atol=1e-4)
 

@@ -467,6 +467,6 @@ def test_a_server_that_never_stops_talking_is_lost(start: Start) -> None:
         server.push(b"hello")
     assert connection.ping().wait(20)
     reply, words = ask(policy)
-    assert reply == Reply.UNREACHABLE
+    assert reply == Reply.LOST
     assert "it sends what nobody asked for" in words
     assert back(policy) == "1"

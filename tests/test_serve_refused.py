@@ -39,7 +39,7 @@ from websockets.frames import CloseCode
 from rt.errors import ConfigError, MissingPackageError
 from rt.extras import EXTRAS
 from rt.serve import __main__ as command
-from rt.serve import access, front
+from rt.serve import access, desk, front
 from rt.serve.load import load_engine
 from rt.wire.codec import encode
 from rt.wire.offer import MAX_MESSAGE_BYTES
@@ -345,11 +345,11 @@ def hung_up(raw: socket.socket) -> bool:
         return True
 
 
-def test_a_full_desk_says_so() -> None:
+def test_a_full_desk_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "PLACES", 1)
     policy = Scripted()
     with ExitStack() as stack:
         serving = stack.enter_context(Serving(policy))
-        serving.desk._places = 1
         clients = [stack.enter_context(serving.connect()) for _ in range(3)]
         for client in clients:
             client.recv()

@@ -1,8 +1,8 @@
-"""The rows of a batch: what several robots ask, in one forward.
+"""The items of a batch: what several robots ask, in one forward.
 
-Each row has its own state, leftover, weights and noise. One for a whole batch are the keys and
+Each item has its own state, leftover, weights and noise. One for a whole batch are the keys and
 shapes of what is observed, whatever is no array (a prompt), and how a leftover pulls (beta, the
-Jacobian, a clean prefix). A row without a leftover goes with any other: its weights are 0.
+Jacobian, a clean prefix). A item without a leftover goes with any other: its weights are 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
 
 
-class Row(NamedTuple):
+class Item(NamedTuple):
     """What one robot asks: on the device, in the network's units, without a batch axis."""
 
     observation: dict[str, Any]  # a tensor for every array, all else as it was given
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows, stacked."""
+    """Items, stacked."""
 
     observation: dict[str, Any]  # (B, ...)
     noise: Tensor  # (B, H, model_action_dim)
@@ -38,18 +38,18 @@ class Batch(NamedTuple):
 
 
 def batch_size(count: int) -> int:
-    """How many rows `count` of them are run as: the next power of two.
+    """How many items `count` of them are run as: the next power of two.
 
     What is compiled or recorded knows its shapes, so there must be few.
     """
     return 1 << (count - 1).bit_length()
 
 
-def groups(rows: Mapping[int, Row]) -> list[list[int]]:
-    """The keys of `rows`, by what can be one batch."""
+def groups(items: Mapping[int, Item]) -> list[list[int]]:
+    """The keys of `items`, by what can be one batch."""
     found: list[list[int]] = []
-    for key in sorted(rows, key=lambda key: rows[key].guide is None):  # who fits any comes last
-        group = next((group for group in found if _fits(rows[key], rows[group[0]])), None)
+    for key in sorted(items, key=lambda key: items[key].guide is None):  # who fits any comes last
+        group = next((group for group in found if _fits(items[key], items[group[0]])), None)
         if group is None:
             found.append([key])
         else:
@@ -57,22 +57,22 @@ def groups(rows: Mapping[int, Row]) -> list[list[int]]:
     return found
 
 
-def stack(rows: Sequence[Row]) -> Batch:
-    """One batch of rows of one group, filled up with its last to `batch_size`."""
-    guided = [row for row in rows if row.guide is not None]
+def stack(items: Sequence[Item]) -> Batch:
+    """One batch of items of one group, filled up with its last to `batch_size`."""
+    guided = [item for item in items if item.guide is not None]
     guide = None
     if guided:
-        zeros = torch.zeros_like(rows[0].noise, dtype=torch.float32)
-        guides = [row.guide or Guide(zeros, zeros) for row in rows]
+        zeros = torch.zeros_like(items[0].noise, dtype=torch.float32)
+        guides = [item.guide or Guide(zeros, zeros) for item in items]
         guide = Guide(*map(_stacked, zip(*guides, strict=True)))
     observation = {
-        name: _stacked([row.observation[name] for row in rows])
+        name: _stacked([item.observation[name] for item in items])
         if isinstance(value, Tensor)
         else value
-        for name, value in rows[0].observation.items()
+        for name, value in items[0].observation.items()
     }
-    noise = _stacked([row.noise for row in rows])
-    return Batch(observation, noise, guide, (guided or rows)[0].options)
+    noise = _stacked([item.noise for item in items])
+    return Batch(observation, noise, guide, (guided or items)[0].options)
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
@@ -83,17 +83,17 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([*tensors, *[tensors[-1]] * missing])
 
 
-def _fits(row: Row, first: Row) -> bool:
-    return _seen(row) == _seen(first) and (row.guide is None or _pull(row) == _pull(first))
+def _fits(item: Item, first: Item) -> bool:
+    return _seen(item) == _seen(first) and (item.guide is None or _pull(item) == _pull(first))
 
 
-def _seen(row: Row) -> dict[str, Any]:
+def _seen(item: Item) -> dict[str, Any]:
     return {
         name: (value.shape, value.dtype) if isinstance(value, Tensor) else value
-        for name, value in row.observation.items()
+        for name, value in item.observation.items()
     }
 
 
-def _pull(row: Row) -> tuple[bool, float, bool]:
+def _pull(item: Item) -> tuple[bool, float, bool]:
     """The options but for the schedule, which is in the weights already."""
-    return row.options.prefix, row.options.max_guidance_weight, row.options.vjp
+    return item.options.prefix, item.options.max_guidance_weight, item.options.vjp

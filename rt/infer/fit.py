@@ -35,9 +35,9 @@ def check(policy: Policy, config: Config) -> None:
     deadline_s, timeout_s = getattr(policy, "deadline_s", 0.0), config.params.inference_timeout_s
     if 2 * deadline_s >= timeout_s:
         raise ConfigError(
-            f"{path}: a call may take {deadline_s:g} s (policy.deadline_ms, at least 3 s to be "
-            "connected again): expected less than half of inference_timeout_s, after which an "
-            f"inference counts as stalled, got {timeout_s:g} s: lower the one or raise the other"
+            f"{path}: a call may take {deadline_s:g} s: expected less than half of "
+            "inference_timeout_s, after which an inference counts as stalled, got "
+            f"{timeout_s:g} s: lower the policy's deadline, or raise inference_timeout_s"
         )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rt.serve.engine import Engine
 
 PORT = 8000  # openpi's
-MAX_BATCH = 8
+MAX_BATCH, MOST_BATCH = 8, 16  # by default; what rt.infer.cuda_graph keeps recordings for
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,8 +68,8 @@ def _port(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) <= 64):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 64, got {text!r}")
+    if not (text.isdecimal() and 0 < int(text) <= MOST_BATCH):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST_BATCH}, got {text!r}")
     return int(text)
 
 

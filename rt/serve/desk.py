@@ -60,12 +60,10 @@ class Desk:
         answer: Callable[[Sequence[Asked]], list[Answer]],
         most: int,
         thread: Executor,
-        places: int = PLACES,
     ) -> None:
         self._answer = answer
         self._most = most
         self._thread = thread
-        self._places = places
         self._waiting: OrderedDict[Hashable, tuple[Asked, asyncio.Future[Answer]]] = OrderedDict()
         self._computed: list[Asked] = []
         self._task: asyncio.Task[None] | None = None
@@ -78,8 +76,8 @@ class Desk:
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if client in self._waiting:
             self._waiting[client][1].set_result(REPLACED)
-        elif len(self._waiting) >= self._places:
-            return f"{self._places} robots wait for the policy server already: ask again later"
+        elif len(self._waiting) >= PLACES:
+            return f"{PLACES} robots wait for the policy server already: ask again later"
         self._waiting[client] = Asked(client, message, time.perf_counter()), reply
         if self._task is None:
             self._task = asyncio.create_task(self._compute())

@@ -159,6 +159,7 @@ class BadNetwork:
 
     async def _pass_on(self, source: socket.socket, sink: socket.socket, way: int) -> None:
         """One direction, to its end."""
+        # Two more are in hand: one that was taken, one that is given.
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(WINDOW // PIECE - 2)
         async with asyncio.TaskGroup() as both:
             both.create_task(self._take(source, under_way, way))

@@ -8,7 +8,7 @@ and, optionally,
     model_action_dim                 the width of x and v in place of A, which it is not less than:
                                      what is beyond A is padding, which nothing pulls
     action_dtype                     torch.dtype of x; else that of the network's first parameter
-    batches                          True: encode takes any batch B, no row of which changes
+    batches                          True: encode takes any batch B, no item of which changes
                                      another. Else each chunk is denoised by itself
     row_times                        True: velocity also takes tau (B, H), one time for each row.
                                      It was trained with clean prefixes: the mode `prefix` will do
@@ -37,12 +37,12 @@ from torch import nn
 from rt.arrays import Chunk
 from rt.errors import PolicyError
 from rt.infer.acceleration import Acceleration, FastNetwork
-from rt.infer.batch import Row, batch_size, groups, stack
+from rt.infer.batch import Item, batch_size, groups, stack
 from rt.infer.example import example_input
+from rt.infer.items import Items
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
-from rt.infer.rows import Rows
 from rt.infer.stopwatch import Stopwatch
 
 DEMANDED = ("action_horizon", "action_dim", "encode", "velocity")
@@ -56,7 +56,7 @@ class FlowPolicy:
     num_inference_steps: n Euler steps. None: the network's own number, else 5.
     seed: of the noise, drawn anew for every chunk. None: a different one in every run.
     compile, bf16, cuda_graph, tf32: see `rt.infer.acceleration`.
-    Raises PolicyError. Its attribute `batches` is whether its network takes several rows at once.
+    Raises PolicyError. Its attribute `batches` is whether its network takes several items at once.
     """
 
     default_component_class = "rt.infer.policies.flow_model.FlowModel"
@@ -76,14 +76,14 @@ class FlowPolicy:
         self._network = self.network_of(components)
         if num_inference_steps is None:
             num_inference_steps = getattr(self._network, "num_inference_steps", 5)
-        self._rows = Rows(self._network, seed)
-        self._shape = self._rows.shape
-        self.modes = self._rows.modes
+        self._items = Items(self._network, seed)
+        self._shape = self._items.shape
+        self.modes = self._items.modes
         self.action_context_size = int(getattr(self._network, "action_context_size", 0))
         self.batches = bool(getattr(self._network, "batches", False))
-        self._stopwatch = Stopwatch(self._rows.device)
+        self._stopwatch = Stopwatch(self._items.device)
         how = Acceleration(compile, bf16, cuda_graph, tf32)
-        self._fast = FastNetwork(self._network, num_inference_steps, self._rows.device, how)
+        self._fast = FastNetwork(self._network, num_inference_steps, self._items.device, how)
 
     def network_of(self, components: dict[str, nn.Module]) -> Any:
         """The network to denoise with: the only component. Raises PolicyError."""
@@ -93,7 +93,7 @@ class FlowPolicy:
         self, input_data: dict[str, Any], data_normalization_interface: Normalizer
     ) -> Chunk:
         """A chunk from the observation alone: (H, A) float32, robot units."""
-        return self._infer([self._rows.row(input_data, data_normalization_interface)])[0]
+        return self._infer([self._items.item(input_data, data_normalization_interface)])[0]
 
     def guided_inference(
         self,
@@ -114,7 +114,7 @@ class FlowPolicy:
                 f"{H}: set action_chunk_size in the runtime params to {H}"
             )
         normalizer = data_normalization_interface
-        return self._infer([self._rows.row(input_data, normalizer, min_num_actions_executed)])[0]
+        return self._infer([self._items.item(input_data, normalizer, min_num_actions_executed)])[0]
 
     def infer_many(
         self,
@@ -124,24 +124,24 @@ class FlowPolicy:
         """A chunk (H, A) float32, robot units, for each of `asks`, in their order.
 
         asks: (input_data, s) of each, guided where it has "prev_action". Those that can be are run
-            together, as `batch_size` rows.
+            together, as `batch_size` items.
         An ask gets what it would get alone, to rounding, and with the noise that it would have
         drawn; where that would be an exception, this exception in place of its chunk. `latency` is
         the sum of what was run.
         """
         answers: dict[int, Chunk | Exception] = {}
-        rows: dict[int, Row] = {}
+        items: dict[int, Item] = {}
         for i, (input_data, executed) in enumerate(asks):
             try:
-                rows[i] = self._rows.row(input_data, data_normalization_interface, executed)
+                items[i] = self._items.item(input_data, data_normalization_interface, executed)
             except Exception as error:
                 answers[i] = error
         spent = dict.fromkeys(self.latency, 0)
-        waiting = groups(rows) if self.batches else [[i] for i in rows]
+        waiting = groups(items) if self.batches else [[i] for i in items]
         while waiting:
             group = waiting.pop()
             try:
-                answers |= zip(group, self._infer([rows[i] for i in group]), strict=True)
+                answers |= zip(group, self._infer([items[i] for i in group]), strict=True)
             except Exception as error:
                 if len(group) == 1:
                     answers[group[0]] = error
@@ -158,7 +158,7 @@ class FlowPolicy:
         self.warmup_many(1)
 
     def warmup_many(self, max_batch: int) -> None:
-        """`warmup`, with every number of rows that up to `max_batch` asks are run as."""
+        """`warmup`, with every number of items that up to `max_batch` asks are run as."""
         most = batch_size(max_batch) if self.batches else 1
         sizes = [2**i for i in range(most.bit_length())]
         leftover = {"prev_action": np.zeros(self._shape, np.float32), "est_delay": 1}
@@ -170,19 +170,19 @@ class FlowPolicy:
         guides: list[dict[str, Any]] = [{}, *(leftover | {"guidance": way} for way in ways)]
         for observation in examples * WARMUP_RUNS:
             for guide in guides:
-                row = self._rows.row(observation | guide, Normalizer.identity(), 1)
+                item = self._items.item(observation | guide, Normalizer.identity(), 1)
                 for size in sizes:
-                    self._infer([row] * size)
+                    self._infer([item] * size)
 
     def freeze_all_model_params(self) -> None:
         """No parameter asks for a gradient: guidance is differentiated by x alone."""
         self._network.requires_grad_(False)
 
-    def _infer(self, rows: Sequence[Row]) -> list[Chunk]:
-        """A chunk (H, A) for each of the rows, which are of one group."""
+    def _infer(self, items: Sequence[Item]) -> list[Chunk]:
+        """A chunk (H, A) for each of the items, which are of one group."""
         mark, between = self._stopwatch.mark, self._stopwatch.between
         with torch.inference_mode(), self._fast.precision():
-            batch = stack(rows)
+            batch = stack(items)
             started = mark()
             context = self._fast.encode(batch.observation)
             encoded = mark()
@@ -190,14 +190,14 @@ class FlowPolicy:
             if hasattr(self._network, "finish"):
                 x = self._network.finish(context, x)
             denoised = mark()
-            chunks = x[: len(rows), :, : self._shape[1]].float().cpu().numpy()  # waits
+            chunks = x[: len(items), :, : self._shape[1]].float().cpu().numpy()  # waits
         self.latency = {
             "encode_ns": between(started, encoded),
             "denoise_ns": between(encoded, denoised),
         }
         return [
-            np.ascontiguousarray(row.normalizer.denormalize_action(chunk), np.float32)
-            for row, chunk in zip(rows, chunks, strict=True)
+            np.ascontiguousarray(item.normalizer.denormalize_action(chunk), np.float32)
+            for item, chunk in zip(items, chunks, strict=True)
         ]
 
 

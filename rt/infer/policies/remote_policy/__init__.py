@@ -5,7 +5,7 @@
       url: ws://gpu:8000          # or a list: the next one is asked when one fails
       api_key_file: key           # what the server was started with, if with any
       deadline_ms: 1000           # a chunk that comes later is never executed
-      image_encoding: jpeg        # raw: faster where the network carries 200 Mbit/s and more
+      image_encoding: jpeg        # or raw: ten times the bytes, the very pixels
       # A stock openpi server wants to know what its policy calls things:
       camera_map: {head: observation/exterior_image_1_left}
       state_key: observation/joint_position
@@ -25,8 +25,8 @@ from rt.config.files import convert
 from rt.errors import ConfigError, NoAnswerError, PolicyError
 from rt.extras import need
 from rt.infer.normalization import Normalizer
+from rt.infer.policies.remote_policy.offered import NOBODY, bond, served_by
 from rt.infer.policies.remote_policy.options import Options, headers
-from rt.infer.policies.remote_policy.served import NOBODY, bond, served_by
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.records import Reply

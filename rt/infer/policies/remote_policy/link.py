@@ -25,7 +25,7 @@ from websockets.exceptions import WebSocketException as WebSocketError
 from websockets.sync.client import ClientConnection, connect
 
 from rt.errors import NoAnswerError, RtError
-from rt.infer.policies.remote_policy.server import Server, described, find
+from rt.infer.policies.remote_policy.address import Server, described, find
 from rt.records import Reply
 from rt.wire.offer import MAX_MESSAGE_BYTES
 from rt.wire.protocol import MOST_UNDER_WAY
@@ -141,11 +141,11 @@ class Link:
                     return
                 self._connection.recv(timeout=0)
                 self._owed = max(self._owed - 1, 0)
-            self._lost("it sends what nobody asked for")
+            raise self._lost("it sends what nobody asked for")
         except TimeoutError:
             pass
         except BROKEN as error:
-            self._lost(described(error))
+            self._lost(described(error))  # told by the next attempt
 
     def _connected(self, end: float) -> ClientConnection:
         """A new connection, for a request that must be answered by `end`. NoAnswerError."""

@@ -1,4 +1,4 @@
-"""From what a robot asks to a row for the network: checked, normalised, on the device."""
+"""From what a robot asks to an item for the network: checked, normalised, on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rt.arrays import Chunk, Weights
 from rt.errors import PolicyError
-from rt.infer.batch import Row
+from rt.infer.batch import Item
 from rt.infer.denoising import Guide
 from rt.infer.inpainting import compute_guided_prefix_weights
 from rt.infer.normalization import Normalizer
@@ -19,8 +19,8 @@ from rt.infer.policy import COMMON_MODES, GuidanceOptions
 NOT_OBSERVED = ("guidance", "est_delay", "prev_action")  # keys of input_data that no network sees
 
 
-class Rows:
-    """Makes the rows of one flow network (rt.infer.policies.flow). seed: of their noise."""
+class Items:
+    """Makes the items of one flow network (rt.infer.policies.flow). seed: of their noise."""
 
     def __init__(self, network: Any, seed: int | None) -> None:
         self.shape = (int(network.action_horizon), int(network.action_dim))
@@ -40,9 +40,9 @@ class Rows:
             self._generator.manual_seed(seed)
 
     @torch.inference_mode()  # as the steps make theirs: compiled code knows the difference
-    def row(
+    def item(
         self, input_data: dict[str, Any], normalizer: Normalizer, executed: int | None = None
-    ) -> Row:
+    ) -> Item:
         """What is asked, on the device. executed: s; None: unguided. Raises PolicyError."""
         options = _options(input_data)
         tie = None
@@ -56,7 +56,7 @@ class Rows:
             actions = normalizer.normalize_action(leftover)
             guide = Guide(self._padded(actions), self._padded(per_joint))
         observation = self._observation(input_data, normalizer)
-        return Row(observation, self._noise(), guide, options, normalizer)
+        return Item(observation, self._noise(), guide, options, normalizer)
 
     def _tie(
         self, input_data: dict[str, Any], executed: int, options: GuidanceOptions
@@ -100,7 +100,7 @@ class Rows:
         return (own or normalizer).anchored(state)
 
     def _noise(self) -> Tensor:
-        """(H, model_action_dim), a sample of N(0, I). Each row of a batch draws its own, so that it
+        """(H, model_action_dim), a sample of N(0, I). Each item of a batch draws its own, and so
         gets what it would get alone."""
         H, A = self.shape
         return torch.randn(
