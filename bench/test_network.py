@@ -168,7 +168,7 @@ def measured(seen: Watched, count: int) -> dict[str, Any]:
     delayed = delays(seen.config, seen.ticks, seen.chunks)
     steps = np.abs(np.diff(seen.ticks["command"], axis=0)) / seen.config.max_delta_rad_per_tick
     chunks = seen.chunks.values()
-    replies = seen.inference["replies"]
+    outcomes = seen.inference["outcomes"]
     return {
         "episodes": count,
         "success": success._asdict(),
@@ -183,8 +183,8 @@ def measured(seen: Watched, count: int) -> dict[str, Any]:
         "step_of_limit": float(np.nanmax(steps)),
         "network_ms": spread([int(c["network_ns"]) / 1e6 for c in chunks]),
         "network_share": float(np.median([_network_share(c) for c in chunks])),
-        "replies": replies,
-        "request_kb": seen.sent / sum(replies.values()) / 1e3,
+        "outcomes": outcomes,
+        "request_kb": seen.sent / sum(outcomes.values()) / 1e3,
     }
 
 
@@ -207,5 +207,5 @@ def told(f: dict[str, Any]) -> str:
         f"planned, counted (median, most) {f['d_planned']}, {f['d_counted']}, {f['late']} of "
         f"{f['delayed']} late; held {f['holds']} of {f['ticks']} ticks; largest step "
         f"{f['step_of_limit']:.2f} of the limit; network {f['network_share']:.0%} of a chunk, ms "
-        f"{f['network_ms']}; {f['request_kb']:.0f} kB a request; {f['replies']}"
+        f"{f['network_ms']}; {f['request_kb']:.0f} kB a request; {f['outcomes']}"
     )

@@ -46,10 +46,10 @@ class Status:
         record["detail"] = text[: record["detail"].dtype.itemsize]
         self._ring.write(record)
 
-    def count(self, late: int, dropped: int, replies: Sequence[int]) -> None:
-        """Inference's counters, published with the next write or beat. replies: by `Reply`."""
+    def count(self, late: int, dropped: int, outcomes: Sequence[int]) -> None:
+        """Inference's counters, published with the next write or beat. outcomes: by `Outcome`."""
         self._record["late"], self._record["dropped"] = late, dropped
-        self._record["replies"] = replies
+        self._record["outcomes"] = outcomes
 
     def beat(self) -> None:
         """Only the heartbeat."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rt.records import Reply
+    from rt.records import Outcome
 
 LONGEST = 1000  # characters of a sentence
 
@@ -69,12 +69,12 @@ class CheckpointError(PolicyError):
 class NoAnswerError(PolicyError):
     """The policy gave no chunk this time, through no fault of its own: it is on another machine.
 
-    The robot goes on with what it has, and asks again; `reply` says what happened.
+    The robot goes on with what it has, and asks again; `outcome` says what happened.
     """
 
-    def __init__(self, message: str, reply: Reply) -> None:
+    def __init__(self, message: str, outcome: Outcome) -> None:
         super().__init__(message)
-        self.reply = reply
+        self.outcome = outcome
 
 
 class RealtimeError(RtError):

@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt.records import UNANSWERED, Hold, Phase, Reply, counted_delay, named, text
+from rt.records import UNANSWERED, Hold, Outcome, Phase, counted_delay, named, text
 from rt.shm import Ring
 from rt.tail import Tail
 
 # Words that differ in these alone are the same: a count-down, an age that grows.
 FIGURES = re.compile(r"[\d.]+")
-NO_REPLIES = np.zeros(len(Reply), np.int64)
+NO_OUTCOMES = np.zeros(len(Outcome), np.int64)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,8 +66,8 @@ class Events:
         self._held_since = 0  # the tick
         self._why = ""  # of the hold, as told last, without figures
         self._missed = {"tick": 0, "chunk": 0}
-        self._pid, self._dropped, self._replies = 0, 0, NO_REPLIES  # of inference
-        self._unanswered: dict[Reply, str] = {}  # as told since the last answer, without figures
+        self._pid, self._dropped, self._outcomes = 0, 0, NO_OUTCOMES  # of inference
+        self._unanswered: dict[Outcome, str] = {}  # as told since the last answer, without figures
 
     def of(self, ticks: NDArray[Any], missed: int = 0) -> list[Event]:
         """What happened in `ticks`, consecutive tick records, and in inference meanwhile.
@@ -175,29 +175,29 @@ class Events:
         counts from 0; statuses may be overwritten unread, the counts stay true."""
         for status in self._statuses.new():
             if status["pid"] != self._pid:
-                self._pid, self._dropped, self._replies = int(status["pid"]), 0, NO_REPLIES
+                self._pid, self._dropped, self._outcomes = int(status["pid"]), 0, NO_OUTCOMES
                 self._unanswered.clear()
-            replies = status["replies"] - self._replies
+            outcomes = status["outcomes"] - self._outcomes
             refused = int(status["dropped"]) - self._dropped
-            self._dropped, self._replies = int(status["dropped"]), status["replies"].copy()
+            self._dropped, self._outcomes = int(status["dropped"]), status["outcomes"].copy()
             why = text(status["detail"]) or "its words were overwritten unread"
-            yield from self._of_replies(replies, status, why)
+            yield from self._of_outcomes(outcomes, status, why)
             if refused > 0:
                 words = f"inference refused {_counted(refused, 'chunk')}: {why}"
                 t_ns = int(status["heartbeat"])
                 yield Event(t_ns, self._tick, "refused_chunk", words, why)
 
-    def _of_replies(self, replies: NDArray[np.int64], status: Any, why: str) -> Iterator[Event]:
+    def _of_outcomes(self, outcomes: NDArray[np.int64], status: Any, why: str) -> Iterator[Event]:
         """Of each kind of missing answer the first, and those in other words than figures."""
-        if replies[Reply.OK]:
+        if outcomes[Outcome.OK]:
             self._unanswered.clear()
         without_figures = FIGURES.sub("", why)
-        for reply in UNANSWERED:
-            if replies[reply] and self._unanswered.get(reply) != without_figures:
-                self._unanswered[reply] = without_figures
-                words = f"no chunk: {why} ({status['replies'][reply]} so far)"
+        for outcome in UNANSWERED:
+            if outcomes[outcome] and self._unanswered.get(outcome) != without_figures:
+                self._unanswered[outcome] = without_figures
+                words = f"no chunk: {why} ({status['outcomes'][outcome]} so far)"
                 t_ns = int(status["heartbeat"])
-                yield Event(t_ns, self._tick, "no_answer", words, reply.name)
+                yield Event(t_ns, self._tick, "no_answer", words, outcome.name)
 
 
 def _counted(count: int, thing: str) -> str:

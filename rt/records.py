@@ -85,7 +85,7 @@ class Answer(IntEnum):
     EXPIRED = 3  # it waited longer than ORDER_VALID_S, and its operator was told that it failed
 
 
-class Reply(IntEnum):
+class Outcome(IntEnum):
     """What came of asking a policy on another machine for a chunk."""
 
     OK = 0
@@ -95,7 +95,7 @@ class Reply(IntEnum):
     WRONG = 4  # an answer came, and it is no chunk for this robot
 
 
-UNANSWERED = tuple(reply for reply in Reply if reply is not Reply.OK)
+UNANSWERED = tuple(outcome for outcome in Outcome if outcome is not Outcome.OK)
 
 
 def tick_dtype(state_dim: int, action_dim: int) -> np.dtype[np.void]:
@@ -188,7 +188,7 @@ STATUS = np.dtype(
         ("progress", "f8"),  # 0..1 while loading and warming up
         ("late", "i8"),  # inference: chunks whose counted delay exceeded the planned one
         ("dropped", "i8"),  # inference: chunks of a wrong shape, not finite, or raised at
-        ("replies", "i8", (len(Reply),)),  # inference: how often a remote policy's was each
+        ("outcomes", "i8", (len(Outcome),)),  # inference: how often a remote policy's was each
         ("detail", "S8192"),  # what it is doing, or JSON for readers that know the process
     ]
 )

@@ -18,7 +18,7 @@ from rt.cameras.figures import camera_figures
 from rt.config import Config
 from rt.control.realtime import Grant
 from rt.errors import NoSessionError, SegmentMissingError
-from rt.records import PARTS, STATUS, Hold, Phase, Reply, counted_delay, named, text
+from rt.records import PARTS, STATUS, Hold, Outcome, Phase, counted_delay, named, text
 from rt.session import Session, holder, ring_table
 from rt.shm import Ring
 from rt.statistics import TickStatistics
@@ -216,7 +216,7 @@ class Snapshots:
             "published": self.rings["chunk"].head,
             "late": int(status["late"]),
             "dropped": int(status["dropped"]),
-            "replies": {reply.name: int(status["replies"][reply]) for reply in Reply},
+            "outcomes": {outcome.name: int(status["outcomes"][outcome]) for outcome in Outcome},
             "last": last,
         }
 

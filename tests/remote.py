@@ -12,7 +12,7 @@ from scripted_server import A, ScriptedServer, answering
 from rt.errors import NoAnswerError
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.remote_policy import RemotePolicy
-from rt.records import Reply
+from rt.records import Outcome
 
 IDENTITY = Normalizer.identity()
 Start = Callable[..., tuple[RemotePolicy, ScriptedServer]]
@@ -42,15 +42,15 @@ def observation() -> dict[str, Any]:
     return {"proprio": np.zeros((1, A), np.float32)}
 
 
-def ask(policy: RemotePolicy, **seen: Any) -> tuple[Reply, str]:
+def ask(policy: RemotePolicy, **seen: Any) -> tuple[Outcome, str]:
     """What came of one asking, and the words for it or the number in the chunk.
     seen: more than the state."""
-    before = list(policy.replies)
+    before = list(policy.outcomes)
     try:
         words: Any = policy.predict(observation() | seen, IDENTITY)
-        reply = Reply.OK
+        outcome = Outcome.OK
     except NoAnswerError as error:
-        reply, words = error.reply, str(error)
-    before[reply] += 1
-    assert policy.replies == before  # counted once
-    return reply, words if isinstance(words, str) else f"{words[0, 0] / 1000 - 1:.0f}"
+        outcome, words = error.outcome, str(error)
+    before[outcome] += 1
+    assert policy.outcomes == before  # counted once
+    return outcome, words if isinstance(words, str) else f"{words[0, 0] / 1000 - 1:.0f}"

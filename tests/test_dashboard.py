@@ -119,15 +119,15 @@ def test_chunks_that_nobody_gave_are_told_apart_from_those_that_were_refused(
         chunk[f"{part}_ns"] = ms * 1_000_000
     shown = show(run.config, run)
     assert "unanswered" not in drawn(look(shown))
-    shown.tell("inference", b"ready", dropped=2, replies=[40, 3, 0, 7, 0])
+    shown.tell("inference", b"ready", dropped=2, outcomes=[40, 3, 0, 7, 0])
     seen = look(shown)
     assert re.search(r"^inference .* 10 unanswered +2 refused\n +\d+ expired$", drawn(seen), re.M)
     text = render(seen.snapshot)
-    assert "2 dropped   replies: 40 ok, 3 too_late, 7 unreachable\n" in text
+    assert "2 dropped   outcomes: 40 ok, 3 too_late, 7 unreachable\n" in text
     names = r" +".join(PARTS)
     assert re.search(rf"{names} +total ms(.*\n)+ .* 1.00 +20.00 +3.00 +4.00 +50.00 +6.00 ", text)
     shown.tell("inference", b"ready")
-    assert "replies" not in render(look(shown).snapshot)
+    assert "outcomes" not in render(look(shown).snapshot)
 
 
 def test_what_the_kernel_did_not_grant_to_control_is_shown(show: Show) -> None:

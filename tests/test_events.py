@@ -11,7 +11,7 @@ import pytest
 from making import MakeRing, Simulate, late_once
 
 from rt.events import Event, Events
-from rt.records import STATUS, Hold, Order, Reply, chunk_dtype, tick_dtype
+from rt.records import STATUS, Hold, Order, Outcome, chunk_dtype, tick_dtype
 from rt.shm import Ring
 from rt.testing import SimulatedRun, config
 
@@ -132,22 +132,22 @@ def test_a_missing_answer_is_told_once_until_there_is_one_or_other_words(
     told: list[Event] = []
     asked = ("no_answer", "refused_chunk")
 
-    def reply(what: Reply, why: str = "", *, refused: int = 0) -> None:
-        status["replies"][what] += 1
+    def outcome(what: Outcome, why: str = "", *, refused: int = 0) -> None:
+        status["outcomes"][what] += 1
         status["dropped"] += refused
         status["detail"] = why.encode()
         inference.write(status)
         run.tick()
         told.extend(new())
 
-    reply(Reply.OK)
-    reply(Reply.TOO_LATE, "no answer within 1000 ms")
-    reply(Reply.TOO_LATE, "no answer within 990 ms")  # other figures
-    reply(Reply.UNREACHABLE, "nobody is there")
-    reply(Reply.TOO_LATE, "no answer within 1000 ms")
-    reply(Reply.UNREACHABLE, "the key is wrong")
-    reply(Reply.OK)
-    reply(Reply.TOO_LATE, "no answer within 1000 ms", refused=1)
+    outcome(Outcome.OK)
+    outcome(Outcome.TOO_LATE, "no answer within 1000 ms")
+    outcome(Outcome.TOO_LATE, "no answer within 990 ms")  # other figures
+    outcome(Outcome.UNREACHABLE, "nobody is there")
+    outcome(Outcome.TOO_LATE, "no answer within 1000 ms")
+    outcome(Outcome.UNREACHABLE, "the key is wrong")
+    outcome(Outcome.OK)
+    outcome(Outcome.TOO_LATE, "no answer within 1000 ms", refused=1)
     assert [(e.tick, e.kind, e.words, e.reason) for e in told if e.kind in asked] == [
         (11, "no_answer", "no chunk: no answer within 1000 ms (1 so far)", "TOO_LATE"),
         (13, "no_answer", "no chunk: nobody is there (1 so far)", "UNREACHABLE"),
@@ -158,9 +158,9 @@ def test_a_missing_answer_is_told_once_until_there_is_one_or_other_words(
             "no answer within 1000 ms",
         ),
     ]
-    status["pid"], status["replies"], status["dropped"] = 8, 0, 0
+    status["pid"], status["outcomes"], status["dropped"] = 8, 0, 0
     told.clear()
-    reply(Reply.TOO_LATE, "no answer within 1000 ms")
+    outcome(Outcome.TOO_LATE, "no answer within 1000 ms")
     assert [e.reason for e in told if e.kind == "no_answer"] == ["TOO_LATE"]
 
 

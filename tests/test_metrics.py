@@ -128,7 +128,7 @@ def test_every_figure_is_what_was_recorded(supervised: Supervised) -> None:
     supervised.publish("chunk", d_planned=3, previous_d_counted=-1, **chunk)
     for _ in range(2):
         supervised.publish("chunk", d_planned=4, previous_d_counted=7, **chunk)
-    counts = {"late": 5, "dropped": 6, "replies": [9, 8, 7, 6, 5]}
+    counts = {"late": 5, "dropped": 6, "outcomes": [9, 8, 7, 6, 5]}
     supervised.publish("status.inference", pid=os.getpid(), state=b"ready", **counts)
     with served(supervised) as url:
         seen = Scraped(url, supervised)
@@ -148,7 +148,7 @@ def test_every_figure_is_what_was_recorded(supervised: Supervised) -> None:
     assert (seen("rt_episodes_total"), seen("rt_episodes_successful_total")) == (4, 3)
     assert [seen(f"rt_chunks{what}_total") for what in ("", "_late", "_dropped")] == [4, 5, 6]
     outcomes = ("ok", "too_late", "lost", "unreachable", "wrong")
-    assert [seen("rt_replies_total", outcome=o) for o in outcomes] == [9, 8, 7, 6, 5]
+    assert [seen("rt_requests_total", outcome=o) for o in outcomes] == [9, 8, 7, 6, 5]
     planned = [seen("rt_delay_planned_rows_bucket", le=le) for le in ("2", "3", "4", "+Inf")]
     counted = [seen("rt_delay_counted_rows_bucket", le=le) for le in ("6", "8", "+Inf")]
     assert (planned, seen("rt_delay_planned_rows_sum")) == ([0, 1, 3, 3], 11)

@@ -17,7 +17,7 @@ from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
-from rt.records import POLICY_PARTS, STATUS, Hold, Phase, Reply
+from rt.records import POLICY_PARTS, STATUS, Hold, Outcome, Phase
 from rt.session import Session, ring_table
 from rt.testing import ScriptedPolicy, config
 
@@ -155,7 +155,7 @@ def test_a_policy_that_nobody_answers_may_be_asked_for_ever(bench: Callable[...,
     b = bench()
 
     def silent(n: int, chunk: Any) -> Any:
-        raise NoAnswerError("no answer within 1000 ms", Reply.TOO_LATE)
+        raise NoAnswerError("no answer within 1000 ms", Outcome.TOO_LATE)
 
     pipeline = b.pipeline(silent)
     for k in range(6 * FAILURES_IN_A_ROW):  # at 20 Hz, 3 s without a network
@@ -167,18 +167,18 @@ def test_a_policy_that_nobody_answers_may_be_asked_for_ever(bench: Callable[...,
     assert (b.chunks.head, pipeline.problem) == (1, "")
 
 
-@pytest.mark.parametrize("replies", [None, [5, 4, 3, 2, 1]])
-def test_what_came_of_asking_is_in_the_status(bench: Callable[..., Bench], replies: Any) -> None:
+@pytest.mark.parametrize("outcomes", [None, [5, 4, 3, 2, 1]])
+def test_what_came_of_asking_is_in_the_status(bench: Callable[..., Bench], outcomes: Any) -> None:
     b = bench()
     pipeline = b.pipeline()
-    if replies:
-        setattr(b.policy, "replies", replies)  # noqa: B010  (an optional attribute)
+    if outcomes:
+        setattr(b.policy, "outcomes", outcomes)  # noqa: B010  (an optional attribute)
     b.session.create({"status.inference": (STATUS, 8)})
     with Status(b.session, "inference") as status, b.session.reader("status.inference") as ring:
         pipeline.tell(status)
         told = ring.buffer()
         assert ring.read_latest(told) == 0
-    assert told["replies"].tolist() == (replies or [0] * len(Reply))
+    assert told["outcomes"].tolist() == (outcomes or [0] * len(Outcome))
 
 
 def test_warm_up_refuses_a_policy_of_another_shape_or_too_slow(bench: Callable[..., Bench]) -> None:

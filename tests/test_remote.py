@@ -27,7 +27,7 @@ from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan
 from rt.infer.policies.remote_policy import RemotePolicy, parts
-from rt.records import Reply
+from rt.records import Outcome
 from rt.testing import WIDE_OPEN, config
 from rt.wire.codec import encode
 from rt.wire.images import read_images
@@ -254,7 +254,7 @@ def test_a_bad_option_is_one_sentence(options: dict[str, Any], words: str) -> No
 def test_a_name_that_nobody_knows_may_be_known_later() -> None:
     with pytest.raises(NoAnswerError, match=r"expected a machine .* got 'no-such-host") as raised:
         RemotePolicy({}, url="ws://no-such-host.invalid:1")
-    assert raised.value.reply is Reply.UNREACHABLE
+    assert raised.value.outcome is Outcome.UNREACHABLE
 
 
 def test_it_has_no_model_and_no_statistics_of_its_own(start: Start) -> None:
@@ -275,7 +275,7 @@ def test_a_key_is_shown_and_a_wrong_one_told(tmp_path: Path) -> None:
     with ScriptedServer(key="open sesame, open sesame") as server:
         key.write_text("open sesame, open sesame\n")
         with closing(remote(server.url, api_key_file=str(key))) as policy:
-            assert ask(policy) == (Reply.OK, "0")
+            assert ask(policy) == (Outcome.OK, "0")
         for words in ("open sesamy, open sesamy", None):
             key.write_text(words or "")
             given = {} if words is None else {"api_key_file": str(key)}
@@ -311,7 +311,7 @@ def test_a_server_that_offers_nothing_useful_is_refused(greeting: Any, words: st
 def test_nobody_there_is_one_sentence() -> None:
     with pytest.raises(NoAnswerError, match=r"python -m rt\.serve -P POLICY\.yaml") as raised:
         remote(f"ws://127.0.0.1:{free_port()}", connect_timeout_s=0.3)
-    assert raised.value.reply == Reply.UNREACHABLE
+    assert raised.value.outcome == Outcome.UNREACHABLE
     assert isinstance(raised.value, RtError)
     assert raised.value.exit_code == 2
 
@@ -324,7 +324,7 @@ def test_a_server_that_is_still_loading_is_waited_for() -> None:
     thread.start()
     with ScriptedServer(port=port):
         thread.join()
-        assert ask(made[0]) == (Reply.OK, "0")
+        assert ask(made[0]) == (Outcome.OK, "0")
         made[0].close()
 
 
@@ -375,14 +375,14 @@ def test_tls_needs_a_certificate_that_is_trusted(
             remote(server.url.replace("wss", "ws"))
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         with closing(remote(server.url)) as policy:
-            assert ask(policy) == (Reply.OK, "0")
+            assert ask(policy) == (Outcome.OK, "0")
 
 
 def test_of_several_servers_the_first_that_answers_is_asked() -> None:
     dead = f"ws://127.0.0.1:{free_port()}"
     with ScriptedServer() as server, closing(remote(dead, server.url)) as policy:
-        assert ask(policy) == (Reply.OK, "0")
-        assert policy.replies[Reply.UNREACHABLE] == 0
+        assert ask(policy) == (Outcome.OK, "0")
+        assert policy.outcomes[Outcome.UNREACHABLE] == 0
 
 
 def test_an_observation_beyond_the_server_s_limit_is_told_before_it_is_sent(start: Start) -> None:
@@ -391,7 +391,7 @@ def test_an_observation_beyond_the_server_s_limit_is_told_before_it_is_sent(star
     with pytest.raises(PolicyError, match="takes at most 1000: take image_encoding jpeg"):
         policy.predict(observation() | {"head": np.zeros((1, 3, 20, 20), np.uint8)}, IDENTITY)
     assert server.requests == []
-    assert ask(policy) == (Reply.OK, "0")
+    assert ask(policy) == (Outcome.OK, "0")
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
         yaml.write_text(json.dumps({"policy": asks}))
         with Launched("remote", "-P", str(yaml)) as launch:
             seen = launch.when_chunks(3)
-            assert seen["inference"]["replies"]["OK"] >= 3
+            assert seen["inference"]["outcomes"]["OK"] >= 3
             server.signal(signal.SIGKILL)
             server.wait()
             holds = ("EXPIRED", "NO_CHUNK")  # the latter where an episode has just begun
             launch.when("the chunk's end", lambda s: s["tick_stats"]["hold"] in holds)
             seen = launch.when(
                 "more of it than a fault may last",
-                lambda s: s["inference"]["replies"]["UNREACHABLE"] > 2 * FAILURES_IN_A_ROW,
+                lambda s: s["inference"]["outcomes"]["UNREACHABLE"] > 2 * FAILURES_IN_A_ROW,
             )
             chunks, pid = seen["inference"]["published"], launch.pid("inference")
             server.start()

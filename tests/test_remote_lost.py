@@ -26,7 +26,7 @@ from rt.infer.modes import open_mode
 from rt.infer.pipeline import FAILURES_IN_A_ROW, Pipeline
 from rt.infer.policies.remote_policy import RemotePolicy, link
 from rt.infer.process import reached
-from rt.records import STATUS, Hold, Phase, Reply
+from rt.records import STATUS, Hold, Outcome, Phase
 from rt.session import Session, ring_table
 from rt.testing import WIDE_OPEN, config
 from rt.wire.codec import encode
@@ -45,8 +45,8 @@ def back(policy: RemotePolicy) -> str:
     """Ask until there is an answer: the number in its chunk."""
 
     def answered() -> str | None:
-        reply, words = ask(policy)
-        return words if reply == Reply.OK else None
+        outcome, words = ask(policy)
+        return words if outcome == Outcome.OK else None
 
     return str(until("an answer", answered))
 
@@ -59,33 +59,33 @@ def test_an_answer_after_its_deadline_is_no_answer_to_the_next_request(start: St
 
     policy, server = start(late, deadline_ms=SOON_MS)
     held = server.requests
-    reply, words = ask(policy)
-    assert reply == Reply.TOO_LATE
+    outcome, words = ask(policy)
+    assert outcome == Outcome.TOO_LATE
     assert words == f"{server.url}: no answer within 500 ms (deadline_ms)"
-    assert ask(policy) == (Reply.OK, "1")
-    assert ask(policy) == (Reply.OK, "2")
+    assert ask(policy) == (Outcome.OK, "1")
+    assert ask(policy) == (Outcome.OK, "2")
     assert server.connections == 1
 
 
 def test_an_answer_that_came_between_two_requests_is_thrown_away(start: Start) -> None:
     policy, server = start(lambda n, r: answering(n, r) if n else [], deadline_ms=SOON_MS)
-    assert ask(policy)[0] == Reply.TOO_LATE
+    assert ask(policy)[0] == Outcome.TOO_LATE
     server.push(result(0, server.requests[0]))
     connection = policy._link._connection
     assert connection is not None
     assert connection.ping().wait(20)  # what was sent before its pong has come
-    assert ask(policy) == (Reply.OK, "1")
+    assert ask(policy) == (Outcome.OK, "1")
     server.push(b"nobody asked for this")
     assert connection.ping().wait(20)
-    assert ask(policy) == (Reply.OK, "2")
+    assert ask(policy) == (Outcome.OK, "2")
     assert server.connections == 1
 
 
 def test_a_server_that_owes_two_answers_is_lost(start: Start) -> None:
     policy, server = start(lambda n, r: answering(n, r) if n > 1 else [], deadline_ms=SOON_MS)
-    assert [ask(policy)[0] for _ in range(2)] == [Reply.TOO_LATE] * 2
-    reply, words = ask(policy)
-    assert (reply, len(server.requests)) == (Reply.LOST, 2)
+    assert [ask(policy)[0] for _ in range(2)] == [Outcome.TOO_LATE] * 2
+    outcome, words = ask(policy)
+    assert (outcome, len(server.requests)) == (Outcome.LOST, 2)
     assert words == f"the connection to {server.url} was lost: it owes 2 answers"
     back(policy)
     assert server.connections == 2
@@ -103,9 +103,9 @@ def test_a_connection_that_breaks_under_a_request_is_made_again(
         return answering(n, request)
 
     policy, server = start(breaks)
-    assert ask(policy) == (Reply.OK, "0")
-    reply, words = ask(policy)
-    assert reply == Reply.LOST
+    assert ask(policy) == (Outcome.OK, "0")
+    outcome, words = ask(policy)
+    assert outcome == Outcome.LOST
     assert words.startswith(f"the connection to {server.url} was lost: ")
     assert str(code or "") in words
     assert back(policy) == "2"
@@ -115,10 +115,10 @@ def test_a_connection_that_breaks_under_a_request_is_made_again(
 
 def test_a_server_that_is_gone_is_unreachable_until_it_is_back(start: Start) -> None:
     policy, server = start()
-    assert ask(policy)[0] == Reply.OK
+    assert ask(policy)[0] == Outcome.OK
     server.__exit__()
     until("the connection to be gone", lambda: policy._link._connection is None or ask(policy))
-    assert ask(policy)[0] == Reply.UNREACHABLE
+    assert ask(policy)[0] == Outcome.UNREACHABLE
     until("the words to say it", lambda: "connection refused" in ask(policy)[1])
     assert "python -m rt.serve" in ask(policy)[1]
     with ScriptedServer(port=server.port):
@@ -149,9 +149,9 @@ def test_a_wrong_answer_costs_one_chunk_and_says_what_is_wrong(
         return [answer(n, request) if callable(answer) else answer]
 
     policy, server = start(wrong)
-    assert ask(policy) == (Reply.OK, "0")
-    reply, said = ask(policy)
-    assert reply == Reply.WRONG
+    assert ask(policy) == (Outcome.OK, "0")
+    outcome, said = ask(policy)
+    assert outcome == Outcome.WRONG
     assert said.startswith(f"{server.url}: ")
     assert words in said
     assert "\n" not in said
@@ -168,11 +168,11 @@ def test_a_chunk_is_of_the_shape_that_was_offered_or_else_of_the_first_one_s(sta
         return [result(n, request, actions=chunk(n)[: H - 1 + n])]
 
     policy, _ = start(longer)
-    assert ask(policy)[0] == Reply.WRONG
+    assert ask(policy)[0] == Outcome.WRONG
     stock = {"camera_map": {"head": "image"}, "state_key": "state"}
     head = np.zeros((1, 3, 4, 4), np.uint8)
     policy, _ = start(shorter, {"greeting": encode({})}, **stock)
-    assert [ask(policy, head=head)[0] for _ in range(2)] == [Reply.OK, Reply.WRONG]
+    assert [ask(policy, head=head)[0] for _ in range(2)] == [Outcome.OK, Outcome.WRONG]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_chunk_is_of_the_shape_that_was_offered_or_else_of_the_first_one_s(sta
 )
 def test_another_policy_in_its_place_is_not_asked(start: Start, change: Any, words: str) -> None:
     policy, server = start(lambda n, r: answering(n, r) if n == 1 else _break())
-    assert ask(policy)[0] == Reply.LOST
+    assert ask(policy)[0] == Outcome.LOST
     server.greeting = (
         encode({})
         if change is None
@@ -198,7 +198,7 @@ def test_another_policy_in_its_place_is_not_asked(start: Start, change: Any, wor
         if isinstance(change, str)
         else write_offer(msgspec.structs.replace(OFFER, **change))
     )
-    until("another offer to be refused", lambda: ask(policy)[0] == Reply.WRONG)
+    until("another offer to be refused", lambda: ask(policy)[0] == Outcome.WRONG)
     assert policy._link._failures == 2  # it is not asked for its offer all the time
     assert len(server.requests) == 1
     assert server.connections == 2
@@ -212,8 +212,8 @@ def _break() -> Iterable[bytes]:
 
 
 def _wrong(policy: RemotePolicy) -> str:
-    reply, words = ask(policy)
-    return words if reply == Reply.WRONG else ""
+    outcome, words = ask(policy)
+    return words if outcome == Outcome.WRONG else ""
 
 
 def test_a_stock_server_is_found_again(start: Start) -> None:
@@ -224,8 +224,8 @@ def test_a_stock_server_is_found_again(start: Start) -> None:
         **stock,
     )
     head = np.zeros((1, 3, 4, 4), np.uint8)
-    assert ask(policy, head=head)[0] == Reply.LOST
-    until("an answer", lambda: ask(policy, head=head) == (Reply.OK, "1"))
+    assert ask(policy, head=head)[0] == Outcome.LOST
+    until("an answer", lambda: ask(policy, head=head) == (Outcome.OK, "1"))
 
 
 def test_it_waits_longer_after_every_failure_and_never_as_long_as_another_robot(
@@ -244,10 +244,10 @@ def test_it_waits_longer_after_every_failure_and_never_as_long_as_another_robot(
         for _ in range(9):
             now[0] = policy._link._not_before
             tries.clear()
-            assert ask(policy)[0] == Reply.UNREACHABLE
+            assert ask(policy)[0] == Outcome.UNREACHABLE
             assert len(tries) == 1
             waited.append(policy._link._not_before - now[0])
-            assert [ask(policy)[0] for _ in range(3)] == [Reply.UNREACHABLE] * 3
+            assert [ask(policy)[0] for _ in range(3)] == [Outcome.UNREACHABLE] * 3
             assert len(tries) == 1  # nobody is asked meanwhile
         waits.append(waited)
     for i, wait in enumerate(waits[0]):
@@ -267,14 +267,14 @@ def _counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., A
 
 def _gone(policy: RemotePolicy) -> bool:
     """Whether it has noticed that its server went."""
-    return ask(policy)[0] == Reply.UNREACHABLE
+    return ask(policy)[0] == Outcome.UNREACHABLE
 
 
 def test_an_answer_starts_the_waits_anew(start: Start) -> None:
     policy, _ = start(lambda n, r: answering(n, r) if n == 2 else _break())
     failures = []
     for _ in range(2):
-        until("a connection", lambda: ask(policy)[0] != Reply.UNREACHABLE)
+        until("a connection", lambda: ask(policy)[0] != Outcome.UNREACHABLE)
         failures.append(policy._link._failures)
     assert failures == [1, 2]
     back(policy)
@@ -283,12 +283,12 @@ def test_an_answer_starts_the_waits_anew(start: Start) -> None:
 
 def test_another_server_is_asked_at_once(start: Start) -> None:
     with ScriptedServer() as a, ScriptedServer() as b, closing(remote(a.url, b.url)) as policy:
-        assert ask(policy) == (Reply.OK, "0")
+        assert ask(policy) == (Outcome.OK, "0")
         a.__exit__()
         until("the goodbye", lambda: len(b.requests) or ask(policy))
-        assert policy.replies[Reply.LOST] <= 1  # it may have been asked as it went
-        assert policy.replies[Reply.UNREACHABLE] == 0
-        assert ask(policy)[0] == Reply.OK
+        assert policy.outcomes[Outcome.LOST] <= 1  # it may have been asked as it went
+        assert policy.outcomes[Outcome.UNREACHABLE] == 0
+        assert ask(policy)[0] == Outcome.OK
         assert (a.connections, b.connections) == (1, 1)
 
 
@@ -308,7 +308,7 @@ def test_a_robot_never_executes_a_chunk_that_came_too_late(
     run.tick(100)
     requests = len(server.requests)
     assert requests > max(late) + 3
-    assert policy.replies == [requests - len(late), len(late), 0, 0, 0]
+    assert policy.outcomes == [requests - len(late), len(late), 0, 0, 0]
     assert run.dropped == len(late)
     executed = {int(sent.command[0] // 1000) - 1 for sent in run.robot.sent if not sent.held}
     assert executed >= set(range(max(late) + 2)) - late
@@ -369,8 +369,8 @@ def test_a_partition_does_not_end_inference(start: Start) -> None:
             until("a chunk", lambda: step() == 1)
             assert pipeline.problem == ""
             policy.close()
-        assert policy.replies[Reply.OK] == 4
-        assert policy.replies[Reply.UNREACHABLE] >= 3 * FAILURES_IN_A_ROW - 1
+        assert policy.outcomes[Outcome.OK] == 4
+        assert policy.outcomes[Outcome.UNREACHABLE] >= 3 * FAILURES_IN_A_ROW - 1
     finally:
         session.clean()
 
@@ -396,7 +396,7 @@ def test_where_a_robot_runs_already_a_server_is_waited_for(start: Start) -> None
             with session.writer("tick") as ticks:
                 ticks.write(ticks.buffer())
             with closing(reached(build, session, status)) as policy:
-                assert ask(policy)[0] == Reply.OK
+                assert ask(policy)[0] == Outcome.OK
             said = told.buffer()
             told.read_latest(said)
             assert bytes(said["detail"]).startswith(b"waiting for the policy: no policy server at")
@@ -407,14 +407,14 @@ def test_where_a_robot_runs_already_a_server_is_waited_for(start: Start) -> None
 def test_what_bounds_a_send_does_not_end_a_connection_that_is_idle(start: Start) -> None:
     """It would in websockets before 17.3, whose reader has the socket's time limit too."""
     policy, server = start()
-    assert ask(policy) == (Reply.OK, "0")
+    assert ask(policy) == (Outcome.OK, "0")
     connection = policy._link._connection
     assert connection is not None
     connection.socket.settimeout(0.01)
     assert connection.ping().wait(20)  # the reader begins to wait anew
     idle_since = time.monotonic()
     until("it has been idle", lambda: time.monotonic() > idle_since + 0.2)
-    assert ask(policy) == (Reply.OK, "1")
+    assert ask(policy) == (Outcome.OK, "1")
     assert server.connections == 1
 
 
@@ -428,14 +428,14 @@ def test_a_request_that_cannot_be_sent_is_too_late(start: Start) -> None:
 
     policy, _ = start(stuck, deadline_ms=SOON_MS)
     try:
-        assert ask(policy)[0] == Reply.TOO_LATE
+        assert ask(policy)[0] == Outcome.TOO_LATE
         connection = policy._link._connection
         assert connection is not None
         assert 0 < (connection.socket.gettimeout() or 0) <= SOON_MS / 1000
         big = observation() | {"head": np.zeros((5, 3, 999, 999), np.uint8)}
         with pytest.raises(NoAnswerError, match="could not be sent within 500 ms") as raised:
             policy.predict(big, IDENTITY)
-        assert raised.value.reply == Reply.TOO_LATE
+        assert raised.value.outcome == Outcome.TOO_LATE
         assert policy._link._connection is None
     finally:
         released.set()
@@ -443,30 +443,33 @@ def test_a_request_that_cannot_be_sent_is_too_late(start: Start) -> None:
 
 def test_a_way_back_that_takes_longer_than_the_deadline_costs_one_request(start: Start) -> None:
     policy, server = start(lambda n, r: answering(n, r) if n else _break(), deadline_ms=0.001)
-    until("the request", lambda: ask(policy)[0] in (Reply.LOST, Reply.TOO_LATE) and server.requests)
+    until(
+        "the request",
+        lambda: ask(policy)[0] in (Outcome.LOST, Outcome.TOO_LATE) and server.requests,
+    )
     policy._link.close()
     words = until("a connection", lambda: _again(policy))
     assert words == f"{server.url} is connected again, too late for this observation"
     policy._link._deadline_s = 20.0
     connections = server.connections
-    assert ask(policy)[0] == Reply.OK
+    assert ask(policy)[0] == Outcome.OK
     assert server.connections == connections
 
 
 def _again(policy: RemotePolicy) -> str:
-    reply, words = ask(policy)
-    return words if reply == Reply.UNREACHABLE and "connected again" in words else ""
+    outcome, words = ask(policy)
+    return words if outcome == Outcome.UNREACHABLE and "connected again" in words else ""
 
 
 def test_a_server_that_never_stops_talking_is_lost(start: Start) -> None:
     policy, server = start()
-    assert ask(policy) == (Reply.OK, "0")
+    assert ask(policy) == (Outcome.OK, "0")
     connection = policy._link._connection
     assert connection is not None
     for _ in range(12):  # as many as fit between two looks
         server.push(b"hello")
     assert connection.ping().wait(20)
-    reply, words = ask(policy)
-    assert reply == Reply.LOST
+    outcome, words = ask(policy)
+    assert outcome == Outcome.LOST
     assert "it sends what nobody asked for" in words
     assert back(policy) == "1"

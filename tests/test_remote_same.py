@@ -18,7 +18,7 @@ from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.plan import Plan, leftover
 from rt.infer.policy_config import declared_dims, load_policy_config
-from rt.records import Reply
+from rt.records import Outcome
 from rt.serve.load import load_engine
 from rt.testing import config
 
@@ -89,7 +89,7 @@ def test_a_remote_chunk_is_the_local_one(
             here = mode.ask(local, plan, dict(seen), normalizer)
             assert there.dtype == here.dtype == np.float32
             assert np.array_equal(there, here)
-    assert policy.replies[Reply.OK] == 5
+    assert policy.outcomes[Outcome.OK] == 5
     assert policy.latency["denoise_ns"] > 0
     assert policy.latency["network_ns"] > 0
 

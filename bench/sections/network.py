@@ -81,12 +81,12 @@ def _network(runs: list[dict[str, Any]]) -> str:
             f"{run['request_kb']:.0f} kB",
             f"{run['network_ms'][0]:.0f}, {run['network_ms'][1]:.0f} ms",
             f"{run['network_share']:.0%}",
-            ", ".join(f"{count} {name}" for name, count in run["replies"].items() if count),
+            ", ".join(f"{count} {name}" for name, count in run["outcomes"].items() if count),
         )
         for run in runs
         if run["mode"] == "rtc"
     ]
-    head = ("Network", "A request", "Network: p50, max", "Of a chunk's time", "Replies")
+    head = ("Network", "A request", "Network: p50, max", "Of a chunk's time", "Outcomes")
     return table(head, rows)
 
 

@@ -61,7 +61,7 @@ class Remote(NamedTuple):
         """Return once it was asked in vain, more often than before."""
         self.swing.run.when(
             "a request without an answer",
-            lambda seen: (Counter(seen["inference"]["replies"]) - before).keys() - {"OK"},
+            lambda seen: (Counter(seen["inference"]["outcomes"]) - before).keys() - {"OK"},
         )
 
 
@@ -186,7 +186,7 @@ def go_through(remote: Remote, trouble: Trouble, dice: random.Random) -> Counter
     many requests were answered, and how not."""
     swing = remote.swing
     before = swing.log.when("a row to be executed", executes)
-    counted, pid = Counter(remote.inference["replies"]), swing.run.pid("inference")
+    counted, pid = Counter(remote.inference["outcomes"]), swing.run.pid("inference")
     commands = swing.commands
     trouble.act(remote, dice)
     if trouble.unanswered:
@@ -203,7 +203,7 @@ def go_through(remote: Remote, trouble: Trouble, dice: random.Random) -> Counter
     assert held or not trouble.unanswered
     assert swing.commands > commands, "holds are sent, too"
     swing.check()
-    return Counter(remote.inference["replies"]) - counted
+    return Counter(remote.inference["outcomes"]) - counted
 
 
 def drawn(dice: random.Random, kills: int) -> list[str]:
@@ -218,15 +218,15 @@ def test_whatever_the_network_does_the_robot_is_told_small_steps_within_its_limi
     served_yaml: Path, scale: Scale, dice: random.Random
 ) -> None:
     names = drawn(dice, scale.kills)
-    replies: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     with Fake() as fake, remote(fake, served_yaml, dice.randrange(1 << 32)) as far:
         for name in names:
-            replies += go_through(far, TROUBLES[name], dice)
+            outcomes += go_through(far, TROUBLES[name], dice)
         far.swing.end()
         commands, ticks = far.swing.commands, far.swing.log.ticks
         assert not ticks["not_finite"].any()
-    answered = replies.pop("OK")
-    unanswered = ", ".join(f"{name} {count}" for name, count in sorted(replies.items()))
+    answered = outcomes.pop("OK")
+    unanswered = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
     tell(
         "network",
         "a policy on another machine, across a bad network: "

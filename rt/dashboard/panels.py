@@ -149,7 +149,7 @@ def _late(inference: dict[str, Any]) -> str:
 def _inference(look: Look, width: int) -> list[Text]:
     inference, stats = look.snapshot["inference"], look.snapshot["tick_stats"]
     took = [f"last {milliseconds(i['total_ms'])}" for i in inference["last"][-1:]]
-    unanswered = sum(inference["replies"][reply.name] for reply in UNANSWERED)
+    unanswered = sum(inference["outcomes"][outcome.name] for outcome in UNANSWERED)
     counts = {
         "late": inference["late"],
         **({"unanswered": unanswered} if unanswered else {}),

@@ -84,7 +84,7 @@ def _chunk_lines(chunk: dict[str, Any]) -> list[str]:
 def _inference_lines(inference: dict[str, Any]) -> list[str]:
     lines = [
         f"inference: {inference['published']} chunks published, {inference['late']} late, "
-        f"{inference['dropped']} dropped{_replies(inference['replies'])}",
+        f"{inference['dropped']} dropped{_outcomes(inference['outcomes'])}",
         f"  {'chunk':>6}{'tick':>8}{''.join(f'{part:>9}' for part in PARTS)}"
         f"{'total ms':>10}{'d plan':>8}{'count':>7}{'s':>4}",
     ]
@@ -98,10 +98,10 @@ def _inference_lines(inference: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _replies(replies: dict[str, int]) -> str:
+def _outcomes(outcomes: dict[str, int]) -> str:
     """Of a policy on another machine; a local one has none."""
-    told = [f"{count} {name.lower()}" for name, count in replies.items() if count]
-    return "   replies: " + ", ".join(told) if told else ""
+    told = [f"{count} {name.lower()}" for name, count in outcomes.items() if count]
+    return "   outcomes: " + ", ".join(told) if told else ""
 
 
 def _camera_lines(s: dict[str, Any]) -> list[str]:

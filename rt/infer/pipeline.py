@@ -25,13 +25,13 @@ from rt.infer.normalization import Normalizer
 from rt.infer.observation import Observer, Zeros, example_observation
 from rt.infer.plan import Plan, Record
 from rt.infer.policy import Policy
-from rt.records import POLICY_PARTS, Reply
+from rt.records import POLICY_PARTS, Outcome
 from rt.session import Session
 
 # A policy that raises this often in a row is broken (a lost GPU, say): a fresh process may not be.
 FAILURES_IN_A_ROW = 10
 POLICY_TIMES = [f"{part}_ns" for part in POLICY_PARTS]
-NO_REPLIES = (0,) * len(Reply)  # of a policy that is here
+NO_OUTCOMES = (0,) * len(Outcome)  # of a policy that is here
 
 
 class Pipeline:
@@ -129,7 +129,7 @@ class Pipeline:
             self._failures = 0
         except NoAnswerError as error:  # a new process would get no other answer
             self.problem = str(error)
-            return True  # counted by the policy, in `replies`
+            return True  # counted by the policy, in `outcomes`
         except Exception as error:  # a policy's fault costs one chunk, not the process
             self._failures += 1
             if self._failures >= FAILURES_IN_A_ROW:
@@ -143,7 +143,7 @@ class Pipeline:
 
     def tell(self, status: Status) -> None:
         """How inference fares: its counters, and what it waits for or what was wrong last."""
-        status.count(self.late, self.dropped, getattr(self._policy, "replies", NO_REPLIES))
+        status.count(self.late, self.dropped, getattr(self._policy, "outcomes", NO_OUTCOMES))
         status.write("ready", detail=self.observer.waiting_for or self.problem)
 
     def _tell_of_new_episode(self, episode: int) -> None:

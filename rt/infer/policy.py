@@ -66,8 +66,8 @@ class Policy(Protocol):
       trained_for              what its YAML says where it is: (sim, real), one of them, or None
       statistics               Normalizer: what it is normalised by where it is; None: by nothing
       deadline_s               seconds that a call may take; longer ones give NoAnswerError
-      replies                  list[int], by `rt.records.Reply`: how often what came of asking for a
-                               chunk, of a policy on another machine. What is not OK is raised as
+      outcomes                 list[int], by `rt.records.Outcome`: how often what came of asking for
+                               a chunk, of a policy on another machine. What is not OK is raised as
                                NoAnswerError: it costs this chunk alone, however often
     """
 

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from rt import clock
 from rt.config import Config
 from rt.metrics.families import ONE, Families, Labels
-from rt.records import OVER, PARTS, Hold, Reply, camera_child, text
+from rt.records import OVER, PARTS, Hold, Outcome, camera_child, text
 from rt.session import Session
 from rt.statistics import Distribution, TickStatistics
 from rt.tail import Tail
@@ -141,11 +141,11 @@ class Figures(Collector):
             ("rt_chunks_dropped", "Chunks that inference refused.", status["dropped"]),
         ):
             yield make.counter(name, words, {ONE: int(count)})
-        replies: dict[Labels, float] = {
-            (reply.name.lower(),): int(status["replies"][reply]) for reply in Reply
+        outcomes: dict[Labels, float] = {
+            (outcome.name.lower(),): int(status["outcomes"][outcome]) for outcome in Outcome
         }
         words = "What came of asking a policy on another machine for a chunk."
-        yield make.counter("rt_replies", words, replies, ("outcome",))
+        yield make.counter("rt_requests", words, outcomes, ("outcome",))
         words = "The delay d that a chunk was planned for."
         yield make.rows("rt_delay_planned_rows", words, self._planned, DELAY_ROWS)
         words = "The delay d with which a chunk came."

@@ -27,7 +27,7 @@ PLACES = 256  # clients that may wait
 DRAIN_S = 5.0  # what a computation has to end, when the server does
 ENDS = "the policy server is ending: ask again later"
 
-Answer = bytes | str  # a result, or a sentence
+Reply = bytes | str  # a result, or a sentence
 
 
 class Asked(NamedTuple):
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 class Answers(Protocol):
     """Whatever answers requests: a desk here, or elsewhere."""
 
-    async def ask(self, client: Hashable, message: bytes | str) -> Answer:
+    async def ask(self, client: Hashable, message: bytes | str) -> Reply:
         """Its reply. Raises nothing but CancelledError."""
 
     def age_s(self) -> float:
@@ -57,23 +57,23 @@ class Desk:
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Asked]], list[Answer]],
+        answer: Callable[[Sequence[Asked]], list[Reply]],
         most: int,
         thread: Executor,
     ) -> None:
         self._answer = answer
         self._most = most
         self._thread = thread
-        self._waiting: OrderedDict[Hashable, tuple[Asked, asyncio.Future[Answer]]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, tuple[Asked, asyncio.Future[Reply]]] = OrderedDict()
         self._computed: list[Asked] = []
         self._task: asyncio.Task[None] | None = None
-        self._closed: Answer = ""
+        self._closed: Reply = ""
 
-    async def ask(self, client: Hashable, message: bytes | str) -> Answer:
+    async def ask(self, client: Hashable, message: bytes | str) -> Reply:
         """The reply to a client's newest request. A client that is cancelled gives up its place."""
         if self._closed:
             return self._closed
-        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if client in self._waiting:
             self._waiting[client][1].set_result(REPLACED)
         elif len(self._waiting) >= PLACES:
@@ -94,7 +94,7 @@ class Desk:
         return time.perf_counter() - min((a.t_asked for a in asked), default=time.perf_counter())
 
     async def close(self, why: str) -> None:
-        """Answer what waits, and what comes, with `why`; returns once what is being computed is
+        """Reply what waits, and what comes, with `why`; returns once what is being computed is
         answered."""
         self._closed = why
         while self._waiting:
@@ -112,7 +112,7 @@ class Desk:
                     reply.set_result(answer)
         self._computed, self._task = [], None
 
-    async def _answers(self) -> list[Answer]:
+    async def _answers(self) -> list[Reply]:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, self._answer, self._computed)

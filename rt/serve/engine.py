@@ -23,7 +23,7 @@ import numpy as np
 from rt.errors import RtError
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions, Policy
-from rt.serve.desk import Answer, Asked
+from rt.serve.desk import Asked, Reply
 from rt.wire.codec import WireError, decode
 from rt.wire.images import with_images
 from rt.wire.offer import Offer
@@ -59,7 +59,7 @@ class Engine:
         else:
             self._policy.warmup()
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
         """A result for each, or a sentence."""
         started = time.perf_counter()
         requests = [self._read(one) for one in asked]
@@ -121,7 +121,7 @@ class Engine:
         except Exception as error:
             return error
 
-    def _reply(self, request: Request, chunk: Any, result: Result) -> Answer:
+    def _reply(self, request: Request, chunk: Any, result: Result) -> Reply:
         try:
             if isinstance(chunk, Exception):
                 raise chunk

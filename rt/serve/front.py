@@ -23,7 +23,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from rt.serve.access import refusal
-from rt.serve.desk import DRAIN_S, ENDS, Answer, Answers
+from rt.serve.desk import DRAIN_S, ENDS, Answers, Reply
 from rt.wire.offer import MAX_MESSAGE_BYTES
 from rt.wire.protocol import MOST_UNDER_WAY
 
@@ -65,7 +65,7 @@ class Front:
         self._key = key
         self._tls = tls
         self._most = 1 if alone else MOST_CLIENTS
-        self._replies: dict[ServerConnection, asyncio.Queue[asyncio.Task[Answer]]] = {}
+        self._replies: dict[ServerConnection, asyncio.Queue[asyncio.Task[Reply]]] = {}
         self._ending = False
         self._server: Server | None = None
 
@@ -129,7 +129,7 @@ class Front:
         if len(self._replies) >= self._most:  # it came while another was let in
             await client.close(CloseCode.TRY_AGAIN_LATER, "too many robots are connected")
             return
-        replies: asyncio.Queue[asyncio.Task[Answer]] = asyncio.Queue(2 * MOST_UNDER_WAY)
+        replies: asyncio.Queue[asyncio.Task[Reply]] = asyncio.Queue(2 * MOST_UNDER_WAY)
         self._replies[client] = replies
         tasks = [
             asyncio.create_task(self._read(client, replies)),
@@ -146,7 +146,7 @@ class Front:
                 task.cancel()
 
     async def _read(
-        self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Answer]]
+        self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]
     ) -> None:
         with suppress(ConnectionClosed):
             await client.send(self._offer)
@@ -155,7 +155,7 @@ class Front:
                 await replies.put(asyncio.create_task(asked))
 
 
-async def _send(client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Answer]]) -> None:
+async def _send(client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]) -> None:
     """Each reply, in the order of the requests."""
     with suppress(ConnectionClosed):
         while True:

@@ -277,7 +277,7 @@ function showChunk(told) {
   }));
   const newest = inference.last[inference.last.length - 1];
   const late = newest && newest.d_counted !== null && newest.d_counted > newest.d_planned;
-  const { OK, ...unanswered } = inference.replies;
+  const { OK, ...unanswered } = inference.outcomes;
   const missing = Object.values(unanswered).reduce((sum, count) => sum + count, 0);
   figures("chunk_figures", [
     ...(used ? [["row", `${chunk.row >= 0 ? Math.floor(chunk.row) : "-"} of ${chunk.H}`]] : []),

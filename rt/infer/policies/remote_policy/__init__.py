@@ -29,7 +29,7 @@ from rt.infer.policies.remote_policy.offered import NOBODY, bond, served_by
 from rt.infer.policies.remote_policy.options import Options, headers
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
-from rt.records import Reply
+from rt.records import Outcome
 from rt.wire.codec import WireError
 from rt.wire.offer import read_offer
 from rt.wire.protocol import Guidance, Request, Result, read_result
@@ -57,7 +57,7 @@ class RemotePolicy:
         urls = self._options.url
         deadline_s = self._options.deadline_ms / 1000
         self.deadline_s = max(deadline_s, CONNECT_S)  # whichever a call is about
-        self.replies = [0] * len(Reply)
+        self.outcomes = [0] * len(Outcome)
         self.latency: dict[str, int] = {}
         self._served = NOBODY
         self._shape: tuple[int | None, int | None] = (None, None)
@@ -144,9 +144,9 @@ class RemotePolicy:
         try:
             result = self._result(self._link.ask(self._message(request)))
         except NoAnswerError as error:
-            self.replies[error.reply] += 1
+            self.outcomes[error.outcome] += 1
             raise
-        self.replies[Reply.OK] += 1
+        self.outcomes[Outcome.OK] += 1
         self.latency = parts(result, time.perf_counter_ns() - started)
         return result.actions
 
@@ -177,7 +177,7 @@ class RemotePolicy:
         return result
 
     def _wrong(self, what: object) -> NoAnswerError:
-        return NoAnswerError(f"{self._link.server.url}: {what}", Reply.WRONG)
+        return NoAnswerError(f"{self._link.server.url}: {what}", Outcome.WRONG)
 
 
 def parts(result: Result, took_ns: int) -> dict[str, int]:

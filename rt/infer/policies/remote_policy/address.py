@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from rt.errors import ConfigError, NoAnswerError
-from rt.records import Reply
+from rt.records import Outcome
 
 PORTS = {"ws": 80, "wss": 443}
 
@@ -42,7 +42,7 @@ def find(url: str) -> list[Server]:
         raise NoAnswerError(
             f"policy.url: expected a machine that can be found, got {host!r} ({why}): mend the "
             "name, or give its address",
-            Reply.UNREACHABLE,
+            Outcome.UNREACHABLE,
         ) from None
     return [Server(url, (str(address[0]), port)) for *_, address in found]
 

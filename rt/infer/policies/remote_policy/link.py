@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from rt.errors import NoAnswerError, RtError
 from rt.infer.policies.remote_policy.address import Server, described, find
-from rt.records import Reply
+from rt.records import Outcome
 from rt.wire.offer import MAX_MESSAGE_BYTES
 from rt.wire.protocol import MOST_UNDER_WAY
 
@@ -83,9 +83,9 @@ class Link:
                 self._connect(min(end, time.monotonic() + CONNECT_S))
             except (ConnectionError, TimeoutError):  # nobody there yet
                 if self._not_before >= end:
-                    raise NoAnswerError(self._why, Reply.UNREACHABLE) from None
+                    raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
             except BROKEN:
-                raise NoAnswerError(self._why, Reply.UNREACHABLE) from None
+                raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
             time.sleep(max(self._not_before - time.monotonic(), 0.0))
 
     def ask(self, message: bytes) -> bytes | str:
@@ -150,14 +150,14 @@ class Link:
     def _connected(self, end: float) -> ClientConnection:
         """A new connection, for a request that must be answered by `end`. NoAnswerError."""
         if time.monotonic() < self._not_before:
-            raise NoAnswerError(self._why, Reply.UNREACHABLE)
+            raise NoAnswerError(self._why, Outcome.UNREACHABLE)
         try:
             connection = self._connect(time.monotonic() + CONNECT_S)
         except BROKEN:
-            raise NoAnswerError(self._why, Reply.UNREACHABLE) from None
+            raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
         if time.monotonic() >= end:
             why = f"{self.server.url} is connected again, too late for this observation"
-            raise NoAnswerError(why, Reply.UNREACHABLE)
+            raise NoAnswerError(why, Outcome.UNREACHABLE)
         return connection
 
     def _connect(self, end: float) -> ClientConnection:
@@ -190,8 +190,8 @@ class Link:
 
     def _lost(self, how: str) -> NoAnswerError:
         self.drop(f"the connection to {self.server.url} was lost: {how}")
-        return NoAnswerError(self._why, Reply.LOST)
+        return NoAnswerError(self._why, Outcome.LOST)
 
     def _too_late(self, what: str) -> NoAnswerError:
         limit = f"{1000 * self._deadline_s:g} ms (deadline_ms)"
-        return NoAnswerError(f"{self.server.url}: {what} within {limit}", Reply.TOO_LATE)
+        return NoAnswerError(f"{self.server.url}: {what} within {limit}", Outcome.TOO_LATE)
