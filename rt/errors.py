@@ -44,7 +44,10 @@ class RtError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+        said = super().__str__()
+        if len(said) > 4 * LONGEST:  # cut before it is escaped: it may be megabytes of somebody's
+            said = said[: 2 * LONGEST] + said[-2 * LONGEST :]
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
         return text

@@ -190,6 +190,14 @@ def test_warm_up_refuses_a_policy_of_another_shape_or_too_slow(bench: Callable[.
     assert bench(inject_delay_ms=100).pipeline().warm_up() >= 0.1
 
 
+def test_a_policy_that_has_become_slow_ends_no_session(bench: Callable[..., Bench]) -> None:
+    b = bench(inject_delay_ms=300, min_num_actions_executed=4)  # 6 rows, 4 are left
+    first = b.pipeline()
+    first.step(b.tick(0))
+    first._chunks.close()  # the process is dead
+    assert b.pipeline().warm_up() >= 0.3  # of the process that was started in its place
+
+
 def test_a_restarted_pipeline_goes_on_from_the_chunk_in_use(bench: Callable[..., Bench]) -> None:
     b = bench()
     first = b.pipeline()

@@ -38,6 +38,7 @@ STOCK = encode({"reset_pose": [0.0, 0.0]})
 NAMES = {"camera_map": {"head": "observation/image"}, "state_key": "observation/state"}
 
 UNEVEN = Statistics(action=Scaled(offset=[0.0, 1.0], scale=[1.0]))
+NO_NUMBER = Statistics(action=Scaled(offset=[0.0, np.nan], scale=[1.0, 1.0]))
 
 
 @pytest.fixture
@@ -298,6 +299,7 @@ def test_a_key_is_shown_and_a_wrong_one_told(tmp_path: Path) -> None:
         (write_offer(msgspec.structs.replace(OFFER, units="deg")), "an offer of 'deg'"),
         (encode({"rt": [1]}), "a map in 'rt'"),
         (write_offer(msgspec.structs.replace(OFFER, statistics=UNEVEN)), "as many scales as"),
+        (write_offer(msgspec.structs.replace(OFFER, statistics=NO_NUMBER)), "finite numbers"),
         (None, "it does not answer"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +21,7 @@ from launched import unique_session, until
 from making import Simulate
 from remote import IDENTITY, Start, ask, observation, remote, starting
 from scripted_server import OFFER, Break, H, ScriptedServer, answering, chunk, result
+from served import certificate
 
 from rt import clock
 from rt.child import Status
@@ -182,6 +186,8 @@ def test_a_chunk_is_of_the_shape_that_was_offered_or_else_of_the_first_one_s(sta
         ({"modes": ("naive",)}, "another policy is served there now"),
         ({"trained_for": ("sim",)}, "another policy is served there now"),
         ({"action_context_size": 5}, "another policy is served there now"),
+        ({"policy": "b.yaml"}, "another policy is served there now"),
+        ({"policy_type": "sway"}, "another policy is served there now"),
         ({"units": "deg"}, "expected positions in rad, got an offer of 'deg'"),
         ({"protocol": 2}, "speaks protocol 2, this robot 1"),
         (None, "another policy is served there now"),
@@ -203,8 +209,8 @@ def test_another_policy_in_its_place_is_not_asked(start: Start, change: Any, wor
     assert len(server.requests) == 1
     assert server.connections == 2
     assert words in until("the wait to be over", lambda: _wrong(policy))
-    server.greeting = write_offer(msgspec.structs.replace(OFFER, policy="b.yaml", version="0.2"))
-    assert back(policy) == "1"  # the policy is the same, whatever its file is called
+    server.greeting = write_offer(msgspec.structs.replace(OFFER, version="0.2"))
+    assert back(policy) == "1"
 
 
 def _break() -> Iterable[bytes]:
@@ -279,6 +285,24 @@ def test_an_answer_starts_the_waits_anew(start: Start) -> None:
     assert failures == [1, 2]
     back(policy)
     assert policy._link._failures == 0
+
+
+def test_a_server_that_fails_is_left_where_there_is_another(start: Start) -> None:
+    with ScriptedServer(lambda n, r: ["the policy failed: RuntimeError"]) as broken:
+        _, server = start()
+        with closing(remote(broken.url, server.url)) as policy:
+            assert ask(policy)[0] == Outcome.WRONG
+            assert [ask(policy)[0] for _ in range(3)] == [Outcome.OK] * 3
+    assert len(broken.requests) == 1
+
+
+def test_a_request_is_not_made_while_nobody_is_asked(start: Start) -> None:
+    policy, server = start()
+    server.__exit__()
+    until("a wait", lambda: ask(policy)[0] == Outcome.UNREACHABLE)
+    policy._link._not_before = time.monotonic() + 60
+    with pytest.raises(NoAnswerError):
+        policy._link.ask(lambda: pytest.fail("a request was made"))
 
 
 def test_another_server_is_asked_at_once(start: Start) -> None:
@@ -391,11 +415,11 @@ def test_where_a_robot_runs_already_a_server_is_waited_for(start: Start) -> None
                 return remote(server.url, connect_timeout_s=0.05)
 
             with pytest.raises(NoAnswerError, match="connection refused"):
-                reached(build, session, status)
+                reached(session, status, build)
             assert told.head == 0
             with session.writer("tick") as ticks:
                 ticks.write(ticks.buffer())
-            with closing(reached(build, session, status)) as policy:
+            with closing(reached(session, status, build)) as policy:
                 assert ask(policy)[0] == Outcome.OK
             said = told.buffer()
             told.read_latest(said)
@@ -459,6 +483,43 @@ def test_a_way_back_that_takes_longer_than_the_deadline_costs_one_request(start:
 def _again(policy: RemotePolicy) -> str:
     outcome, words = ask(policy)
     return words if outcome == Outcome.UNREACHABLE and "connected again" in words else ""
+
+
+def test_a_tls_server_that_falls_silent_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    silent: list[socket.socket] = []
+
+    def accept() -> None:
+        silent.append(tls.wrap_socket(listening.accept()[0], server_side=True))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        url = f"wss://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(NoAnswerError, match="it does not answer"):
+            remote(url, connect_timeout_s=0.3)  # comes back while the server is there still
+        thread.join()
+        silent[0].close()
+
+
+def test_no_way_there_is_tried_as_long_as_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = socket.create_connection, []
+
+    def create(*args: Any, **options: Any) -> socket.socket:
+        tried.append(args)
+        if len(tried) < 3:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")  # its cable comes up
+        return real(*args, **options)
+
+    with ScriptedServer() as server:
+        monkeypatch.setattr(socket, "create_connection", create)
+        with closing(remote(server.url)) as policy:
+            assert ask(policy)[0] == Outcome.OK
 
 
 def test_a_server_that_never_stops_talking_is_lost(start: Start) -> None:

@@ -24,6 +24,7 @@ from serving import (
     H,
     Scripted,
     Serving,
+    Stateful,
     answered,
     chunk,
     engine_of,
@@ -38,6 +39,7 @@ from websockets.frames import CloseCode
 
 from rt.errors import ConfigError, MissingPackageError
 from rt.extras import EXTRAS
+from rt.infer.normalization import Normalizer
 from rt.serve import __main__ as command
 from rt.serve import access, desk, front
 from rt.serve.load import load_engine
@@ -178,6 +180,11 @@ def test_an_engine_that_breaks_is_told_and_goes_on() -> None:
         for state, name in ((1, "RuntimeError"), (2, "ValueError")):
             client.send(seen(state))
             assert client.recv(timeout=PATIENCE_S) == f"the policy failed: {name}"
+        good = serving.desk._answer
+        serving.desk._answer = lambda asked: []  # a fault of the engine's own
+        client.send(seen(3))
+        assert client.recv(timeout=PATIENCE_S) == "the policy server failed: ValueError"
+        serving.desk._answer = good
         answered(client)
 
 
@@ -284,6 +291,42 @@ def test_who_reads_no_replies_costs_a_bounded_number_of_requests() -> None:
         until("it has gone", lambda: serving.clients() == 1)
         answered(other)
         assert len(policy.asked) < 20
+
+
+class Wide(Scripted):
+    """Its chunk is more than sockets hold."""
+
+    def predict(self, input_data: dict[str, Any], normalizer: Normalizer) -> Any:
+        super().predict(input_data, normalizer)
+        return np.zeros((H, 4 << 20), np.float32)
+
+
+def test_who_takes_no_reply_is_hung_up_on_and_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front, "PING_S", 0.5)
+    policy, message = Wide(), seen(1)
+    with Serving(policy) as serving, upgraded(serving) as raw:
+        raw.sendall(struct.pack("!BBHI", 0x82, 0x80 | 126, len(message), 0) + message)
+        until("it computes", lambda: policy.asked)
+        until("it is hung up on", lambda: serving.clients() == 0)
+
+
+def test_a_robot_that_is_served_alone_and_has_died_is_soon_out_of_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front, "PING_S", 1000.0)
+    monkeypatch.setattr(front, "ALONE_PING_S", 0.2)
+    with Serving(Stateful()) as serving, upgraded(serving):  # which answers no ping
+        until("another to be let in", lambda: let_in(serving))
+
+
+def let_in(serving: Serving) -> bool:
+    try:
+        with serving.connect() as client:
+            return bool(client.recv())
+    except InvalidStatus:
+        return False
 
 
 def test_without_the_key_one_is_not_let_in() -> None:

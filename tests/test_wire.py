@@ -403,6 +403,7 @@ def misleading() -> bytes:
     return picture.ljust(at, b"\0") + small[small.index(b"\xff\xc0") :]
 
 
+EMPTY_SCAN = bytes.fromhex("ffda 0008 01 0100 003f00")  # of one component; as long to decode as any
 PICTURES: dict[str, Any] = {
     "floats": np.zeros((3, 4, 6), np.float32),
     "two axes": np.zeros((4, 6), np.uint8),
@@ -423,6 +424,7 @@ PICTURES: dict[str, Any] = {
     "half a picture's head": jpeg_of(a_picture()[:30]),
     "a head alone": jpeg_of(a_picture()[: a_picture().index(b"\xff\xda")]),
     "a size behind a marker without a length": jpeg_of(misleading()),
+    "more scans than a picture has": jpeg_of(a_picture()[:-2] + 40 * EMPTY_SCAN + b"\xff\xd9"),
     "two sizes": {
         "jpeg": np.frombuffer(a_picture() + a_picture(24), np.uint8),
         "ends": np.array([len(a_picture()), len(a_picture()) + len(a_picture(24))]),

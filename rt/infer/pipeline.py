@@ -66,6 +66,7 @@ class Pipeline:
     def _adopt_newest(self) -> None:
         """After a restart: go on from the chunk that control may still be executing."""
         index = self._chunks.read_latest(self._chunk)
+        self._restarted = index is not None
         if index is not None:
             self._mode.planner.adopt(
                 index,
@@ -82,8 +83,8 @@ class Pipeline:
     def warm_up(self, runs: int = 3) -> float:
         """Run the path that will be used, on an example observation; returns seconds per chunk.
 
-        Raises PolicyError if the policy's chunk has the wrong shape, or is too slow for H and
-        s_min. What it takes here stays out of the delay estimate.
+        Raises PolicyError if the policy's chunk has the wrong shape, or, at the start of a session,
+        is too slow for H and s_min. What it takes here stays out of the delay estimate.
         """
         params = self._config.params
         observation = example_observation(self._config)
@@ -97,6 +98,8 @@ class Pipeline:
             if problem := self._problem_with(actions):
                 raise PolicyError(f"{self._config.run.policy_yaml_path}: {problem}")
         seconds = sorted(took)[len(took) // 2]
+        if self._restarted:  # it was fast enough at the start; d tells what it is now
+            return seconds
         rows = int(np.ceil(seconds * params.HZ))
         if not self._mode.planner.waits and rows > params.action_chunk_size - s:
             raise PolicyError(

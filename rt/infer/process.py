@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from signal import SIGKILL
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,11 +26,12 @@ from rt.infer.normalization import Normalizer
 from rt.infer.pinned import pinned_zeros
 from rt.infer.pipeline import Pipeline
 from rt.infer.plan import Record
-from rt.infer.policy import Policy
 from rt.infer.policy_config import load_policy_config
 from rt.infer.statistics_check import check_statistics
 from rt.session import Session
 from rt.shm import Ring
+
+T = TypeVar("T")
 
 POLL_NS = 200_000
 # Between looks at the tick ring: at 1 kHz control it need not wake for every tick.
@@ -46,7 +48,7 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
         device = torch_device(threads=len(config.run.other_cores))
     where = f" on {device}" if device else ""
     status.write("loading", progress=0.4, detail=f"building the policy{where}")
-    policy = reached(lambda: build_policy(policy_path, device or "cpu"), session, status)
+    policy = reached(session, status, lambda: build_policy(policy_path, device or "cpu"))
     fit.check(policy, config)
     mode = open_mode(config.run.algorithm, config.params)
     mode.check(policy, policy_path)
@@ -55,13 +57,13 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     status.write("warming up", progress=0.6, detail="first inferences")
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
-    seconds = pipeline.warm_up()
+    seconds = reached(session, status, pipeline.warm_up)
     status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk{where}")
     return pipeline
 
 
-def reached(build: Callable[[], Policy], session: Session, status: Status) -> Policy:
-    """What `build` gives; a policy on another machine that nobody serves now is waited for, where
+def reached(session: Session, status: Status, attempt: Callable[[], T]) -> T:
+    """What `attempt` gives. Where a policy on another machine gives no answer it is tried again, if
     control runs already: then this process was restarted, and control holds.
 
     Raises NoAnswerError at the start of a session.
@@ -69,7 +71,7 @@ def reached(build: Callable[[], Policy], session: Session, status: Status) -> Po
     with closing(session.reader("tick")) as ticks:
         while True:
             try:
-                return build()
+                return attempt()
             except NoAnswerError as error:
                 if not ticks.head:
                     raise

@@ -75,7 +75,7 @@ class Desk:
             return self._closed
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if client in self._waiting:
-            self._waiting[client][1].set_result(REPLACED)
+            _tell(self._waiting[client][1], REPLACED)
         elif len(self._waiting) >= PLACES:
             return f"{PLACES} robots wait for the policy server already: ask again later"
         self._waiting[client] = Asked(client, message, time.perf_counter()), reply
@@ -94,11 +94,11 @@ class Desk:
         return time.perf_counter() - min((a.t_asked for a in asked), default=time.perf_counter())
 
     async def close(self, why: str) -> None:
-        """Reply what waits, and what comes, with `why`; returns once what is being computed is
+        """Answer what waits, and what comes, with `why`; returns once what is being computed is
         answered."""
         self._closed = why
         while self._waiting:
-            self._waiting.popitem()[1][1].set_result(why)
+            _tell(self._waiting.popitem()[1][1], why)
         if self._task is not None:
             await self._task
 
@@ -108,14 +108,19 @@ class Desk:
             taken = [self._waiting.popitem(last=False)[1] for _ in range(size)]
             self._computed = [asked for asked, _ in taken]
             for (_, reply), answer in zip(taken, await self._answers(), strict=True):
-                if not reply.done():  # its client has gone
-                    reply.set_result(answer)
+                _tell(reply, answer)
         self._computed, self._task = [], None
 
     async def _answers(self) -> list[Reply]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._answer, self._computed)
+            answers = await loop.run_in_executor(self._thread, self._answer, self._computed)
+            return [answer for answer, _ in zip(answers, self._computed, strict=True)]
         except Exception as error:  # an engine answers its policy's own: this is a fault of ours
             traceback.print_exception(error, file=sys.stderr)
             return [f"the policy server failed: {type(error).__name__}"] * len(self._computed)
+
+
+def _tell(reply: asyncio.Future[Reply], said: Reply) -> None:
+    if not reply.done():  # its client has gone
+        reply.set_result(said)

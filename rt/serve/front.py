@@ -30,7 +30,8 @@ from rt.wire.protocol import MOST_UNDER_WAY
 MOST_CLIENTS = 256
 MOST_OPEN = 512  # connections, those that have not asked for anything included: each is a file
 OPEN_S = 5.0  # what a client has to ask for something
-PING_S = 10.0  # between two pings, and what a client has to answer
+PING_S = 10.0  # between two pings, and what a client has to answer, or to take a message
+ALONE_PING_S = 2.0  # where one robot alone is served: if its connection died it wants in again
 CLOSE_S = 1.0  # what it has to say goodbye
 STALLED_S = 10.0  # then an inference that is not over is no good health
 
@@ -65,6 +66,7 @@ class Front:
         self._key = key
         self._tls = tls
         self._most = 1 if alone else MOST_CLIENTS
+        self._ping_s = ALONE_PING_S if alone else PING_S
         self._replies: dict[ServerConnection, asyncio.Queue[asyncio.Task[Reply]]] = {}
         self._ending = False
         self._server: Server | None = None
@@ -82,10 +84,10 @@ class Front:
             origins=[None],  # a browser tells one: no page may ask
             compression=None,  # of images it takes longer than it saves
             max_size=MAX_MESSAGE_BYTES,
-            max_queue=2 * MOST_UNDER_WAY,
+            max_queue=MOST_UNDER_WAY,
             open_timeout=OPEN_S,
-            ping_interval=PING_S,
-            ping_timeout=PING_S,
+            ping_interval=self._ping_s,
+            ping_timeout=self._ping_s,
             close_timeout=CLOSE_S,
             create_connection=_Connection,
             server_header=None,
@@ -129,11 +131,11 @@ class Front:
         if len(self._replies) >= self._most:  # it came while another was let in
             await client.close(CloseCode.TRY_AGAIN_LATER, "too many robots are connected")
             return
-        replies: asyncio.Queue[asyncio.Task[Reply]] = asyncio.Queue(2 * MOST_UNDER_WAY)
+        replies: asyncio.Queue[asyncio.Task[Reply]] = asyncio.Queue(MOST_UNDER_WAY)
         self._replies[client] = replies
         tasks = [
             asyncio.create_task(self._read(client, replies)),
-            asyncio.create_task(_send(client, replies)),
+            asyncio.create_task(self._answer(client, replies)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -149,18 +151,27 @@ class Front:
         self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]
     ) -> None:
         with suppress(ConnectionClosed):
-            await client.send(self._offer)
+            await self._send(client, self._offer)
             while True:
                 asked = self._answers.ask(client.id, await client.recv())
                 await replies.put(asyncio.create_task(asked))
 
+    async def _answer(
+        self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]
+    ) -> None:
+        """Each reply, in the order of the requests."""
+        with suppress(ConnectionClosed):
+            while True:
+                reply = await replies.get()
+                try:
+                    await self._send(client, await reply)
+                finally:
+                    replies.task_done()
 
-async def _send(client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]) -> None:
-    """Each reply, in the order of the requests."""
-    with suppress(ConnectionClosed):
-        while True:
-            reply = await replies.get()
-            try:
-                await client.send(await reply)
-            finally:
-                replies.task_done()
+    async def _send(self, client: ServerConnection, frame: Reply) -> None:
+        """Hang up on who does not take it: pings and the goodbye would wait behind it."""
+        try:
+            async with asyncio.timeout(self._ping_s):
+                await client.send(frame)
+        except TimeoutError:
+            client.transport.abort()

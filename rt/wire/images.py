@@ -20,6 +20,8 @@ from rt.wire.codec import WireError, kind_of
 from rt.wire.protocol import NUMBERS
 
 MAX_PIXEL_BYTES = 64 << 20  # of a request's images, decoded
+# Each takes as long as the whole picture, however few its bytes; a progressive one has about ten.
+MAX_SCANS, SCAN = 32, b"\xff\xda"
 QUALITY = 90
 NO_CAMERAS = (*NUMBERS, "est_delay", "prompt")  # keys of input_data
 _NO_SIZE = (0xC4, 0xC8, 0xCC)  # of the markers 0xC0 to 0xCF; all others begin a frame
@@ -89,6 +91,8 @@ def _from_jpeg(camera: str, value: dict[str, Any], left: int) -> Images:
     if len(starts) < 2 or starts[-1] != len(data):
         raise WireError(f"{camera}: expected 'ends' up to {len(data)}, the pictures' bytes")
     pictures = [data[start:end] for start, end in pairwise(starts)]
+    if any(picture.tobytes().count(SCAN) > MAX_SCANS for picture in pictures):
+        raise WireError(f"{camera}: expected pictures of at most {MAX_SCANS} scans, got more")
     size = _size(camera, pictures[0])
     if any(_size(camera, picture) != size for picture in pictures):
         raise WireError(f"{camera}: expected pictures of one size")

@@ -142,9 +142,11 @@ class RemotePolicy:
         started = time.perf_counter_ns()
         self._number += 1
         try:
-            result = self._result(self._link.ask(self._message(request)))
+            result = self._result(self._link.ask(lambda: self._message(request)))
         except NoAnswerError as error:
             self.outcomes[error.outcome] += 1
+            if error.outcome is Outcome.WRONG and self._link.has_others:
+                self._link.drop(str(error))  # this one may have lost its GPU, say
             raise
         self.outcomes[Outcome.OK] += 1
         self.latency = parts(result, time.perf_counter_ns() - started)

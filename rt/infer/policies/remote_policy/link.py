@@ -18,6 +18,7 @@ import contextlib
 import logging
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
@@ -40,6 +41,15 @@ BROKEN = (OSError, WebSocketError, ValueError)  # ValueError: a redirect, to whe
 
 # What happens to a connection is told by NoAnswerError; the library would log it with a traceback.
 SILENT = logging.Logger("rt.remote_policy", level=logging.CRITICAL + 1)
+
+
+class _Connection(ClientConnection):
+    """Can be closed also while its reader is inside a TLS record, which close() does not end."""
+
+    def close_socket(self) -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # SSLSocket's ends the TLS too
+        super().close_socket()
 
 
 class Link:
@@ -75,29 +85,35 @@ class Link:
         """The one that is asked, or will be."""
         return self._servers[self._at % len(self._servers)]
 
+    @property
+    def has_others(self) -> bool:
+        """Whether there is another server to ask."""
+        return len(self._servers) > 1
+
     def open(self, patience_s: float) -> None:
         """Connect for the first time, trying for as long as `patience_s`. NoAnswerError."""
         end = time.monotonic() + patience_s
         while self._connection is None:
             try:
                 self._connect(min(end, time.monotonic() + CONNECT_S))
-            except (ConnectionError, TimeoutError):  # nobody there yet
+            except (WebSocketError, ssl.SSLError, ValueError):  # somebody is there, and says no
+                raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
+            except OSError:  # nobody yet, or no way there
                 if self._not_before >= end:
                     raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
-            except BROKEN:
-                raise NoAnswerError(self._why, Outcome.UNREACHABLE) from None
             time.sleep(max(self._not_before - time.monotonic(), 0.0))
 
-    def ask(self, message: bytes) -> bytes | str:
-        """The answer: a result, or a sentence about what was wrong with this message.
+    def ask(self, write: Callable[[], bytes]) -> bytes | str:
+        """The answer to what `write` gives: a result, or a sentence about what was wrong with it.
 
-        Raises NoAnswerError.
+        Raises NoAnswerError, and what `write` raises, which is called once there is a connection.
         """
         end = time.monotonic() + self._deadline_s
         self._collect()
         if self._owed >= MOST_UNDER_WAY:
             raise self._lost(f"it owes {self._owed} answers")
         connection = self._connection or self._connected(end)
+        message = write()
         try:
             # It bounds the whole of a send, which has no time limit of its own.
             connection.socket.settimeout(max(end - time.monotonic(), 0.001))
@@ -118,7 +134,12 @@ class Link:
             raise (lost if in_time else too_late) from None
 
     def drop(self, why: str) -> None:
-        """Give this connection up. The next server's turn is now, the first one's after a wait."""
+        """Give this connection up, if there is one."""
+        if self._connection is not None:
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        """The next server's turn is now, the first one's after a wait."""
         self.close()
         self._why = why
         self._at += 1
@@ -174,22 +195,23 @@ class Link:
                     compression=None,  # tens of milliseconds for an image
                     open_timeout=max(end - time.monotonic(), 0.001),
                     close_timeout=CLOSE_S,
+                    create_connection=_Connection,
                     max_size=MAX_MESSAGE_BYTES,
                     logger=SILENT,
                 )
             )
             self._greet(connection.recv(timeout=max(end - time.monotonic(), 0.001)))
         except BROKEN as error:
-            self.drop(f"no policy server at {url}: {described(error)}")
+            self._give_up(f"no policy server at {url}: {described(error)}")
             raise
         except RtError as error:  # what it said
-            self.drop(str(error))
+            self._give_up(str(error))
             raise
         self._connection = connection
         return connection
 
     def _lost(self, how: str) -> NoAnswerError:
-        self.drop(f"the connection to {self.server.url} was lost: {how}")
+        self._give_up(f"the connection to {self.server.url} was lost: {how}")
         return NoAnswerError(self._why, Outcome.LOST)
 
     def _too_late(self, what: str) -> NoAnswerError:

@@ -21,7 +21,10 @@ from rt.wire.protocol import Request, write_request
 
 STOCK_MODES = tuple(mode for mode in COMMON_MODES if mode != "rtc")
 # What a server that was lost must still offer when it is back.
-BINDING = ("modes", "action_context_size", "dims", "units", "statistics", "trained_for", "images")
+BINDING = (
+    *("policy", "policy_type", "modes", "action_context_size", "dims", "statistics"),
+    *("trained_for", "images"),
+)
 
 
 @dataclass(frozen=True)
@@ -122,4 +125,6 @@ def _affine(name: str, scaled: Scaled | None) -> Affine:
             f"statistics.{name}: expected as many scales as offsets, got {scale.size} and "
             f"{offset.size}"
         )
+    if not np.isfinite([*offset, *scale, scaled.shift]).all():
+        raise WireError(f"statistics.{name}: expected finite numbers, got others")
     return Affine(offset, scale, scaled.shift)

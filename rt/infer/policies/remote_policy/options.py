@@ -21,7 +21,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     image_encoding: Literal["raw", "jpeg"] = "raw"
     camera_map: Annotated[dict[str, str], Meta(min_length=1)] | None = None
     state_key: str | None = None
-    connect_timeout_s: Annotated[float, Meta(ge=0)] = 10.0
+    connect_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
     seed: int | None = None
 
 
