@@ -22,7 +22,7 @@ SECTIONS = (
 )
 HEAD = """# Benchmarks
 
-`make bench` measures all of this, in about half an hour, and writes this page. `make bench-short`
+`make bench` measures all of this, in about an hour, and writes this page. `make bench-short`
 is 3 minutes of it, once the networks are compiled: it writes nothing and fails where a budget is
 broken. One figure alone, printed and not written: `.venv/bin/python -m pytest bench
 --benchmark-only --long -k swap`. It takes two cores, the right to SCHED_FIFO (`deploy/limits.conf`)

@@ -27,7 +27,8 @@ def test_a_launch_outlives_its_policy_server(tmp_path: Path) -> None:
             "deadline_ms": 4000,
         }
         yaml.write_text(json.dumps({"policy": asks}))
-        with Launched("remote", "-P", str(yaml)) as launch:
+        patient = ("--set", "min_num_actions_executed=2")  # more rows are left for a slow chunk
+        with Launched("remote", "-P", str(yaml), *patient) as launch:
             seen = launch.when_chunks(3)
             assert seen["inference"]["outcomes"]["OK"] >= 3
             server.signal(signal.SIGKILL)

@@ -45,7 +45,8 @@ each, of the same scenes. What each network does:
 *Seconds* to an episode's end, and of it *standing*: medians. d is rows of 50 ms: the median, and
 the most. *Late*: chunks that came later than planned. *Held*: ticks of an episode without a row to
 execute; while sequential plans there are no ticks at all. *Largest step*: of any command from the
-one before, as a share of the slew limit.
+one before, as a share of the slew limit. Eight episodes tell whether a robot gets there at all, and
+how long it stands; what one mode is worth beside another is told by [1024](compare.md).
 
 ![Success and time over the network](benchmarks/network.svg)
 
