@@ -141,7 +141,8 @@ class DdsBus:
         return dict(
             _in_ros_names(writer.topic_name, writer.type_name)
             for writer in reader.read(MANY)
-            if writer.participant_key != self._participant.guid
+            # One that has just ended may still be told of, without its type.
+            if writer.type_name and writer.participant_key != self._participant.guid
         )
 
     def look(self) -> None:
