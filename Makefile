@@ -7,6 +7,7 @@
 # make lint    ruff and mypy
 # make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own
 # make test-openpi     the policy server and openpi's own client, in a .venv-openpi of its own
+# make test-fleet      policies on a cluster of Ray's, on this machine, in a .venv-fleet of its own
 # make setup   .venv with everything that these need; quick when nothing changed
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test test-policies test-openpi bench bench-short chaos soak lint
+.PHONY: setup run test test-policies test-openpi test-fleet bench bench-short chaos soak lint
 
 setup: $(STAMP)
 
@@ -52,6 +53,17 @@ $(OPENPI)/.installed: constraints-openpi.txt
 
 test-openpi: setup $(OPENPI)/.installed
 	$(BIN)/python -m pytest tests_openpi $(ARGS)
+
+FLEET := .venv-fleet
+
+$(FLEET)/.installed: pyproject.toml constraints-fleet.txt
+	$(PYTHON) -m venv $(FLEET)
+	$(FLEET)/bin/python -m pip install --quiet --constraint constraints-fleet.txt \
+		--editable ".[sim,dds,remote,fleet,dev]" pytest-benchmark
+	@touch $@
+
+test-fleet: $(FLEET)/.installed
+	$(FLEET)/bin/python -m pytest tests_fleet $(ARGS)
 
 # The peers apart from the rest: not all of them are built for every machine.
 PEERS := $(VENV)/.installed-peers

@@ -30,6 +30,14 @@ ENDS = "the policy server is ending: ask again later"
 Reply = bytes | str  # a result, or a sentence
 
 
+class Client(NamedTuple):
+    """Who asks. name: of its connection. path: of its URL. offer: what it was told is there."""
+
+    name: str
+    path: str
+    offer: bytes
+
+
 class Asked(NamedTuple):
     """A request as it came."""
 
@@ -41,7 +49,7 @@ class Asked(NamedTuple):
 class Answers(Protocol):
     """Whatever answers requests: a desk here, or elsewhere."""
 
-    async def ask(self, client: Hashable, message: bytes | str) -> Reply:
+    async def ask(self, client: Client, message: bytes | str) -> Reply:
         """Its reply. Raises nothing but CancelledError."""
 
     def age_s(self) -> float:

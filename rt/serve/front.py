@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +24,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from rt.serve.access import refusal
-from rt.serve.desk import DRAIN_S, ENDS, Answers, Reply
+from rt.serve.desk import DRAIN_S, ENDS, Answers, Client, Reply
 from rt.wire.offer import MAX_MESSAGE_BYTES
 from rt.wire.protocol import MOST_UNDER_WAY
 
@@ -36,8 +37,14 @@ CLOSE_S = 1.0  # what it has to say goodbye
 STALLED_S = 10.0  # then an inference that is not over is no good health
 
 
+# By path what is offered there; a sentence: nothing.
+Offers = Callable[[str], Awaitable[bytes | str]]
+
+
 class _Connection(ServerConnection):
     """Hung up on at once while too many are open."""
+
+    offer = b""  # what it is told, once it is let in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -48,14 +55,15 @@ class _Connection(ServerConnection):
 class Front:
     """Serves `answers` to whoever has the key.
 
-    offer: the first frame. key: None: everybody. alone: to one client at a time, since the policy
-    carries state from chunk to chunk.
+    offer: the first frame, wherever somebody comes to; or of each path its own, asked for anew by
+    each connection. key: None: everybody. alone: to one client at a time, since the policy carries
+    state from chunk to chunk.
     """
 
     def __init__(
         self,
         answers: Answers,
-        offer: bytes,
+        offer: bytes | Offers,
         key: str | None = None,
         tls: ssl.SSLContext | None = None,
         *,
@@ -107,7 +115,7 @@ class Front:
         self._server.close(code=CloseCode.SERVICE_RESTART, reason=ENDS)
         await self._server.wait_closed()
 
-    def _admit(self, client: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, client: ServerConnection, request: Request) -> Response | None:
         """None: go on with the WebSocket's handshake."""
         if request.path == "/healthz":
             age_s = self._answers.age_s()
@@ -124,6 +132,11 @@ class Front:
             if self._most == 1:
                 why += ". This policy carries state from chunk to chunk, so it serves one alone"
             return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, why + "\n")
+        offer = self._offer if isinstance(self._offer, bytes) else await self._offer(request.path)
+        if isinstance(offer, str):
+            return client.respond(HTTPStatus.NOT_FOUND, offer + "\n")
+        assert isinstance(client, _Connection)
+        client.offer = offer
         return None
 
     async def _stay(self, client: ServerConnection) -> None:
@@ -150,10 +163,13 @@ class Front:
     async def _read(
         self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]
     ) -> None:
+        assert isinstance(client, _Connection)
+        assert client.request is not None
+        who = Client(str(client.id), client.request.path, client.offer)
         with suppress(ConnectionClosed):
-            await self._send(client, self._offer)
+            await self._send(client, client.offer)
             while True:
-                asked = self._answers.ask(client.id, await client.recv())
+                asked = self._answers.ask(who, await client.recv())
                 await replies.put(asyncio.create_task(asked))
 
     async def _answer(
