@@ -30,7 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         a checkpoint has changed.
     """
 
-    policies: Annotated[dict[str, str], Meta(min_length=1)]
+    policies: dict[str, str]
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8100
     api_key_file: str | None = None
@@ -50,11 +50,13 @@ def read_options(args: dict[str, Any]) -> Options:
     if isinstance(alone := told.get("policies"), str):
         told["policies"] = {absolute(alone).parent.name: alone}
     options = convert(told, Options, PLACE)
+    if not options.policies:
+        raise ConfigError(f"{PLACE}: policies: expected a policy's YAML at least, got none")
     policies = {name: str(absolute(path)) for name, path in options.policies.items()}
     for name, path in policies.items():
         _check_policy(name, Path(path))
     named = {file: getattr(options, file) for file in FILES}
-    files = {file: path and str(absolute(path)) for file, path in named.items()}
+    files = {file: str(absolute(path)) for file, path in named.items() if path is not None}
     options = msgspec.structs.replace(options, policies=policies, **files)
     if read_key(options) is None and not is_loopback(numeric_address(options.host, options.port)):
         raise ConfigError(
@@ -68,7 +70,7 @@ def read_options(args: dict[str, Any]) -> Options:
 def read_key(options: Options) -> str | None:
     """What a robot must know. Raises ConfigError."""
     file = options.api_key_file
-    return file and read_secret(Path(file), f"{PLACE}: api_key_file", "key")
+    return None if file is None else read_secret(Path(file), f"{PLACE}: api_key_file", "key")
 
 
 def tls_files(options: Options) -> tuple[Path | None, Path | None]:

@@ -1,0 +1,20 @@
+"""One cluster for all of it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from launched import ROOT
+
+sys.path.insert(0, str(ROOT / "chaos/sessions"))  # robots whose every command is judged
+with warnings.catch_warnings(action="ignore"):  # of Ray's imports
+    import clusters
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[clusters.Nodes]:
+    with clusters.Nodes(2) as made:
+        yield made
