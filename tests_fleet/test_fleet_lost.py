@@ -181,8 +181,9 @@ def replaced(siege: Siege, deployment: str, before: list[int]) -> None:
     """Return once there are as many as before, all of them warm, and not all the same."""
 
     def look() -> bool:
-        warm = siege.nodes.running(deployment) == len(before)
-        return warm and {*siege.nodes.replicas(deployment)} != {*before}
+        alive = {*siege.nodes.replicas(deployment)}
+        warm = siege.nodes.running(deployment)  # which learns late who has died
+        return len(alive) == warm == len(before) and alive != {*before}
 
     until("others", look, clusters.DEPLOYED_S)
 

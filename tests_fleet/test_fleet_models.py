@@ -10,7 +10,8 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from rt.serve.desk import Client
-from rt.serve.fleet import Models
+from rt.serve.fleet import Model, Models
+from rt.serve.front import STALLED_S
 
 CLIENT = Client("robot", "/a", b"offer")
 DIED, UNAVAILABLE = ActorDiedError(), ActorUnavailableError("away", b"\0" * 16)
@@ -112,3 +113,32 @@ def test_one_policy_alone_needs_no_path() -> None:
 def test_a_front_waits_for_a_model() -> None:
     with pytest.raises(RuntimeError, match="cannot be built"):
         run(Handle(RuntimeError("cannot be built")), lambda models: models.warm())
+
+
+class Waited:
+    """A desk whose oldest request has waited for so long."""
+
+    def __init__(self, age_s: float) -> None:
+        self.age_s = lambda: age_s
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "loading", "healthy"),
+    [
+        ((), False, True),
+        ((0.0, STALLED_S - 1), False, True),
+        ((0.0, STALLED_S + 1), False, False),
+        ((0.0, STALLED_S + 1), True, True),
+    ],
+)
+def test_a_model_that_is_stuck_is_not_healthy(
+    ages_s: tuple[float, ...], loading: bool, healthy: bool
+) -> None:
+    model: Any = Model.__new__(Model)  # what makes one is Ray's
+    model._desks = [Waited(age_s) for age_s in ages_s]
+    model._loading = loading
+    if healthy:
+        asyncio.run(model.check_health())
+    else:
+        with pytest.raises(RuntimeError, match="a request has waited for 11 s"):
+            asyncio.run(model.check_health())
