@@ -122,9 +122,16 @@ class Nodes:
         ]
 
     def __enter__(self) -> Nodes:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         # Short: sockets are in it.
         self.folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
-        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -145,16 +152,16 @@ class Nodes:
         )
         self._stack.callback(ray.shutdown)
         self._stack.callback(serve.shutdown)
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
         try:
+            self._stack.close()
             until("all of it to end", lambda: not self._processes())
         finally:
             for pid in self._processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(self.folder)
 
 
 def config(args: dict[str, Any], model: dict[str, Any] | None = None) -> dict[str, Any]:
