@@ -91,26 +91,34 @@ def pick_session(name: str | None) -> str:
     return live[0]
 
 
-def numeric_address(host: str, port: int) -> str:
-    """The host's, as numbers: what is judged is what is listened on. Raises ConfigError."""
+def listening_address(
+    host: str, port: int, secret: str | None, *, name: str, mend: str, place: str = "--host"
+) -> str:
+    """The host's, as numbers: what is judged is what is listened on; beyond this machine only with
+    a secret. name, mend, place: what an error calls it, what to do with it, and whence the host is.
+
+    Raises ConfigError.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(
-            "--host: expected a name or an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, "
+            f"{place}: expected a name or an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, "
             f"got {host!r} ({why})"
         ) from None
-    return str(found[0][4][0])
+    address = str(found[0][4][0])
+    if secret is None and not ip_address(address.partition("%")[0]).is_loopback:
+        raise ConfigError(
+            f"{place} {host}: beyond this machine expected a {name}, got none: write one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe())' > "
+            f"{name.upper()}, and {mend}"
+        )
+    return address
 
 
-def is_loopback(address: str) -> bool:
-    """Whether a numeric address is reached from this machine alone."""
-    return ip_address(address.partition("%")[0]).is_loopback
-
-
-def read_secret(file: Path, flag: str, name: str) -> str:
-    """The secret in a file's first line. `flag` and `name` are what an error calls them.
+def read_secret(file: Path, place: str, name: str) -> str:
+    """The secret in a file's first line. `place` and `name` are what an error calls them.
 
     Raises ConfigError.
     """
@@ -119,11 +127,11 @@ def read_secret(file: Path, flag: str, name: str) -> str:
             secret = lines.readline(1000).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{flag} {file}: expected a file whose first line is the {name}, got: {error}"
+            f"{place} {file}: expected a file whose first line is the {name}, got: {error}"
         ) from None
     if len(secret) < SHORTEST_SECRET or not secret.isprintable():
         raise ConfigError(
-            f"{flag} {file}: expected a {name} of {SHORTEST_SECRET} printable characters or "
+            f"{place} {file}: expected a {name} of {SHORTEST_SECRET} printable characters or "
             f"more in its first line, got {len(secret)}: "
             "python -c 'import secrets; print(secrets.token_urlsafe())' writes a good one"
         )

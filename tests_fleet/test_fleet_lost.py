@@ -102,7 +102,7 @@ class Siege:
         """Have it, and see that all of them go on. Returns what they got that was no chunk."""
         swing, run = self.swing, self.swing.run
         before, began = swing.log.when("a row to be executed", executes), time.monotonic()
-        counted, pid = self._replies(), run.pid("inference")
+        counted, pid = self._outcomes(), run.pid("inference")
         with ThreadPoolExecutor(1) as thread:
             going = thread.submit(trouble)
             until("it to be over", lambda: swing.log.look() or going.done(), clusters.DEPLOYED_S)
@@ -120,7 +120,7 @@ class Siege:
         ticks = swing.log.since(before)
         check_holds(ticks)
         swing.check()
-        replies = self._replies() - counted
+        replies = self._outcomes() - counted
         del replies["OK"]
         gaps = [gap(light.answered(0), began) for light in self.lights]
         others = Counter(words for light in self.lights for words in light.others(began))
@@ -134,8 +134,8 @@ class Siege:
         counted: dict[str, Any] = seen["inference"]
         return counted
 
-    def _replies(self) -> Counter[str]:
-        return Counter(self._inference()["replies"])
+    def _outcomes(self) -> Counter[str]:
+        return Counter(self._inference()["outcomes"])
 
 
 def gap(answered: list[float], since: float) -> float:

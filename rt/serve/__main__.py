@@ -17,14 +17,13 @@ from rt.cli import end_with_sentence, printable, read_secret, underscored
 from rt.extras import need
 from rt.infer.policy_config import load_policy_config
 from rt.serve.access import bind, taken, tls_context
-from rt.serve.desk import DRAIN_S, ENDS, Desk
+from rt.serve.desk import DRAIN_S, ENDS, MAX_BATCH, MOST_BATCH, Desk
 from rt.wire.offer import write_offer
 
 if TYPE_CHECKING:
     from rt.serve.engine import Engine
 
 PORT = 8000  # openpi's
-MAX_BATCH, MOST_BATCH = 8, 16  # by default; what rt.infer.cuda_graph keeps recordings for
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from rt.cli import is_loopback, numeric_address
+from rt.cli import listening_address
 from rt.errors import ConfigError
 
 SCHEME = "Api-Key "  # of the header Authorization, as openpi's client sends it
@@ -22,13 +22,8 @@ def bind(host: str, port: int, key: str | None) -> socket.socket:
     Raises ConfigError for a host that is not this machine's, one beyond loopback without a key, and
     a port that is taken.
     """
-    address = numeric_address(host, port)
-    if key is None and not is_loopback(address):
-        raise ConfigError(
-            f"--host {host}: beyond this machine expected a key, got none: write one with "
-            "python -c 'import secrets; print(secrets.token_urlsafe())' > KEY, and pass "
-            "--api_key_file KEY here and in the robot's policy YAML"
-        )
+    mend = "pass --api_key_file KEY here and in the robot's policy YAML"
+    address = listening_address(host, port, key, name="key", mend=mend)
     bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

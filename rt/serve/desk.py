@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 from rt.wire.protocol import REPLACED
 
 PLACES = 256  # clients that may wait
+MAX_BATCH, MOST_BATCH = 8, 16  # by default; what rt.infer.cuda_graph keeps recordings for
 DRAIN_S = 5.0  # what a computation has to end, when the server does
 ENDS = "the policy server is ending: ask again later"
 

@@ -32,13 +32,12 @@ from weakref import WeakSet
 
 import msgspec
 
-from rt.cli import numeric_address
 from rt.extras import need
 from rt.serve import front
 from rt.serve.access import taken, tls_context
-from rt.serve.desk import DRAIN_S, PLACES, Reply, Client, Desk
+from rt.serve.desk import DRAIN_S, PLACES, Client, Desk, Reply
 from rt.serve.engine import Engine
-from rt.serve.fleet_options import Options, read_key, read_options, tls_files
+from rt.serve.fleet_options import Options, address, read_key, read_options, tls_files
 from rt.serve.load import load_engine
 from rt.wire.offer import Offer, read_offer, write_offer
 
@@ -131,7 +130,7 @@ class Model:
         most = self._options.max_batch if engine.batches else 1
         desk = Desk(engine.answer, most, self._thread)
         self._desks.add(desk)
-        return Loaded(desk, write_offer(engine.offer))
+        return Loaded(desk, write_offer(msgspec.structs.replace(engine.offer, policy=name)))
 
     def _warm_engine(self, name: str) -> Engine:
         engine = load_engine(Path(self._options.policies[name]))
@@ -141,9 +140,9 @@ class Model:
 
 @lru_cache(256)
 def binding(offer: bytes) -> Offer | None:
-    """What a robot relies on of a policy, whatever it is called."""
+    """What a robot relies on of a policy, whatever version of rt serves it."""
     told = read_offer(offer)
-    return told and msgspec.structs.replace(told, version="", policy="", policy_type="")
+    return told and msgspec.structs.replace(told, version="")
 
 
 class Front:
@@ -155,9 +154,8 @@ class Front:
             models, models.offer, read_key(options), tls_context(*tls_files(options))
         )
         await models.warm()
-        address = numeric_address(options.host, options.port)
         try:  # the one before may listen still, another one on the same machine as well
-            await self._front.open(host=address, port=options.port, reuse_port=True)
+            await self._front.open(host=address(options), port=options.port, reuse_port=True)
         except OSError as error:
             raise taken(options.host, options.port, error) from None
 

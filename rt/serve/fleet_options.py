@@ -9,12 +9,13 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from rt.cli import is_loopback, numeric_address, read_secret
+from rt.cli import listening_address, read_secret
 from rt.config.files import absolute, convert, parse_yaml
 from rt.errors import ConfigError
 from rt.infer.loader import find_policy_class
 from rt.infer.policy_config import load_policy_config
 from rt.serve.access import tls_context
+from rt.serve.desk import MAX_BATCH, MOST_BATCH
 
 PLACE = "args"  # what an error names
 FILES = ("api_key_file", "tls_cert", "tls_key")
@@ -36,7 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     api_key_file: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
-    max_batch: Annotated[int, Meta(ge=1, le=64)] = 8
+    max_batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] = MAX_BATCH
     policies_per_replica: Annotated[int, Meta(ge=1)] = 3
     version: str | int | float = 0
 
@@ -58,13 +59,21 @@ def read_options(args: dict[str, Any]) -> Options:
     named = {file: getattr(options, file) for file in FILES}
     files = {file: str(absolute(path)) for file, path in named.items() if path is not None}
     options = msgspec.structs.replace(options, policies=policies, **files)
-    if read_key(options) is None and not is_loopback(numeric_address(options.host, options.port)):
-        raise ConfigError(
-            f"{PLACE}: host: beyond this machine expected a key as well, got {options.host!r} "
-            "without: add api_key_file, with the robots' key in its first line"
-        )
+    address(options)
     tls_context(*tls_files(options))
     return options
+
+
+def address(options: Options) -> str:
+    """Where fronts listen, as numbers. Raises ConfigError."""
+    return listening_address(
+        options.host,
+        options.port,
+        read_key(options),
+        name="key",
+        mend="add api_key_file here and in the robot's policy YAML",
+        place=f"{PLACE}: host",
+    )
 
 
 def read_key(options: Options) -> str | None:

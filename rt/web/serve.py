@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rt import cores
-from rt.cli import is_loopback, numeric_address, printable, read_secret
+from rt.cli import listening_address, printable, read_secret
 from rt.errors import ConfigError
 from rt.extras import need
 from rt.session import Session
@@ -32,13 +32,7 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
     """
     need("web", "--web")
     token = None if token_file is None else read_secret(token_file, "--token_file", "token")
-    address = numeric_address(host, port)
-    if token is None and not is_loopback(address):
-        raise ConfigError(
-            f"--host {host}: beyond this machine expected a token, got none: write one with "
-            "python -c 'import secrets; print(secrets.token_urlsafe())' > TOKEN, and pass "
-            "--token_file TOKEN"
-        )
+    address = listening_address(host, port, token, name="token", mend="pass --token_file TOKEN")
     # Only now that their packages are known to be there.
     from rt.web.feed import Feed
     from rt.web.pictures import Pictures
