@@ -35,8 +35,8 @@ DEMO = str(ROOT / "configs/policies/flow_demo/policy.yaml")
         ({"policies": {"a": DEMO}, "port": 0}, "args: port: expected .* >= 1 .*, got 0"),
         ({"policies": {"a": DEMO}, "port": "65536"}, "args: port: expected .* 65535"),
         ({"policies": {"a": DEMO}, "port": "http"}, "args: port: expected .* got text 'http'"),
-        ({"policies": {"a": DEMO}, "max_batch": 65}, "args: max_batch: expected .* 64"),
-        ({"policies": {"a": DEMO}, "host": "0.0.0.0"}, "args: host: beyond this machine expected"),
+        ({"policies": {"a": DEMO}, "max_batch": 65}, "args: max_batch: expected .*, got 65"),
+        ({"policies": {"a": DEMO}, "host": "0.0.0.0"}, "args: host 0.0.0.0: beyond this machine"),
         ({"policies": {"a": DEMO}, "host": "no.such.invalid"}, "host: expected a name or an addr"),
         (
             {"policies": {"a": DEMO}, "api_key_file": "none"},
