@@ -16,7 +16,7 @@ EXTRAS = {
     "remote": {"websockets": "websockets", "cv2": "opencv-python-headless"},
     "metrics": {"prometheus_client": "prometheus-client"},
     "rerun": {"rerun": "rerun-sdk"},
-    "fleet": {"ray": "ray[serve]"},
+    "fleet": {"ray": "ray[serve]", "websockets": "websockets", "cv2": "opencv-python-headless"},
 }
 
 
