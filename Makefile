@@ -2,7 +2,7 @@
 # make test    the tests, two at a time (ARGS="-n 0": one after the other, as --pdb needs it)
 # make bench   all benchmarks beside their peers, an hour; writes docs/benchmarks.md
 # make bench-short   3 minutes of it, which end in the budgets; writes nothing
-# make chaos   kill, stall and starve it, under 10 minutes (ARGS="--seed 7" draws other moments)
+# make chaos   kill, stall and starve it, about 10 minutes (ARGS="--seed 7" draws other moments)
 # make soak    the same for about an hour; writes docs/reliability.md
 # make lint    ruff and mypy
 # make test-policies   the tests with lerobot's own SmolVLA, in a .venv-policies of their own

@@ -26,7 +26,7 @@ SECTIONS = {
 }
 HEAD = """# Reliability
 
-What was tried, and what was found. `make chaos` tries a bounded part of it in under ten minutes,
+What was tried, and what was found. `make chaos` tries a bounded part of it in about ten minutes,
 `make soak` all of it in about an hour and writes this page; `make test` includes a short form. All
 of it is drawn from a seed (`ARGS="--seed 7"`). One line alone, printed and not written:
 `.venv/bin/python -m pytest chaos --scale full -k core_that_is_taken`.
