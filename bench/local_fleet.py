@@ -80,6 +80,7 @@ class LocalFleet:
             **dict([mark.split("=")]),
         }
         self._head, self._dashboard = free_port(), free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def serve(self, replicas: int, **args: Any) -> None:
         """Have so many, warm, beside one front. args: the application's."""
@@ -133,11 +134,13 @@ class LocalFleet:
         for pid in marked(self._mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for process in self._processes:
+            process.wait()
         until("its processes to end", lambda: not list(marked(self._mark)))
         self._stack.close()
 
     def _node(self, name: str, *flags: str) -> None:
-        command = ("ray", "start", "--block", "--num-cpus=2", f"--object-store-memory={OBJECTS}")
+        command = ("ray", "start", "--block", "--num-cpus=4", f"--object-store-memory={OBJECTS}")
         node = self._start(name, *command, f"--node-ip-address={HOST}", *flags)
         node.until("Ray runtime started")
 
@@ -147,4 +150,5 @@ class LocalFleet:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=self._env, stdout=told, stderr=subprocess.STDOUT
             )
+        self._processes.append(process)
         return Started(process, log)

@@ -8,18 +8,17 @@ Rates are means, sizes bytes, times seconds. Put your own figures into `ROBOT`, 
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from results import table
 
 ROBOTS = (1_000, 100_000)
 U = 0.6  # share of its time that a GPU computes
 U_MOST = 0.8  # while something is broken
 NETWORK_S = 0.02  # there and back, with the request's bytes
+KM_PER_S = (
+    50_000  # there and back: light in fibre, 200,000 km/s, on ways twice as long as the map's
+)
+HZ = (20, 50)
 
 
 class Robot(NamedTuple):
@@ -84,6 +83,11 @@ def waits(u: float) -> float:
     return u / (2 * (1 - u)) if u < 1 else math.inf
 
 
+def rows_of(network_s: float, robot: Robot, batch: Batch) -> int:
+    """d of such a chunk."""
+    return math.ceil(longest_s(batch, network_s) * robot.hz)
+
+
 def gpu_table() -> str:
     """GPUs over the size of a batch."""
     rows: list[tuple[object, ...]] = [
@@ -92,12 +96,25 @@ def gpu_table() -> str:
             f"{robots_of(1, ROBOT, batch):.1f}",
             *(f"**{gpus(robots, ROBOT, batch):,}**" for robots in ROBOTS),
             f"{1e3 * longest_s(batch):.0f} ms",
-            math.ceil(longest_s(batch) * ROBOT.hz),
+            rows_of(NETWORK_S, ROBOT, batch),
         )
         for batch in GPUS
     ]
     head = ("B", "t(B)", "", "Robots a GPU", *(f"GPUs, {n:,} robots" for n in ROBOTS))
     return table((*head, "Longest", "d"), rows)
+
+
+def placement_table() -> str:
+    """d over the way to the GPU, one chunk at a time."""
+    rows = [
+        (
+            f"{km:,} km",
+            f"{1e3 * (network_s := km / KM_PER_S):g} ms",
+            *(rows_of(network_s, ROBOT._replace(hz=hz), GPUS[0]) for hz in HZ),
+        )
+        for km in (10, 1_000, 10_000)
+    ]
+    return table(("Away", "There and back", *(f"d at {hz} Hz" for hz in HZ)), rows)
 
 
 def bandwidth_table() -> str:
@@ -115,7 +132,7 @@ def bandwidth_table() -> str:
 def bits(per_s: float) -> str:
     """A rate, in words."""
     size, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if per_s >= s)
-    return f"{per_s / size:.2g} {unit}bit/s"
+    return f"{float(f'{per_s / size:.2g}'):g} {unit}bit/s"
 
 
 def failure_table(gpus_a_node: int = 8, nodes_a_rack: int = 4) -> str:
@@ -143,7 +160,14 @@ def with_spare(robots: int, robot: Robot, batch: Batch, largest: int) -> int:
     return max(gpus(robots, robot, batch), gpus(robots, robot, batch, U_MOST) + largest)
 
 
-TABLES = (gpu_table, bandwidth_table, failure_table)
+def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
+    """In Markdown."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+Table = Callable[[], str]
+TABLES: tuple[Table, ...] = (gpu_table, placement_table, bandwidth_table, failure_table)
 
 if __name__ == "__main__":
     print("\n\n".join(make() for make in TABLES))
