@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rt.errors import NoAnswerError
 from rt.infer.normalization import Normalizer
 from rt.infer.policies.remote_policy import RemotePolicy
-from rt.records import Reply
+from rt.records import Outcome
 from rt.wire.protocol import Result
 
 PARAMS = json.loads((ROOT / "configs/robots/igris_b/inference_runtime_params.json").read_text())
@@ -39,7 +39,7 @@ class Exchange(NamedTuple):
 
     t_s: float  # when it was over, time.monotonic()
     took_s: float
-    reply: Reply
+    outcome: Outcome
     batch: int  # chunks that were computed together
 
 
@@ -53,16 +53,16 @@ class Asked(NamedTuple):
     @property
     def took_ms(self) -> NDArray[np.float64]:
         """Of each chunk that came."""
-        return np.array([1e3 * e.took_s for e in self.exchanges if e.reply == Reply.OK])
+        return np.array([1e3 * e.took_s for e in self.exchanges if e.outcome == Outcome.OK])
 
     def figures(self) -> dict[str, Any]:
         """To be kept."""
         took, count = self.took_ms, len(self.took_ms)
-        batches = Counter(e.batch for e in self.exchanges if e.reply == Reply.OK)
+        batches = Counter(e.batch for e in self.exchanges if e.outcome == Outcome.OK)
         return {
             "chunks": count,
             "asked": len(self.exchanges),
-            "replies": {r.name: n for r, n in Counter(e.reply for e in self.exchanges).items()},
+            "outcomes": {o.name: n for o, n in Counter(e.outcome for e in self.exchanges).items()},
             "per_s": count / self.seconds,
             "p50_ms": float(np.percentile(took, 50)) if count else None,
             "p99_ms": float(np.percentile(took, 99)) if count else None,
@@ -103,7 +103,7 @@ def ask_often(url: str, robots: int, seconds: float, *, at_once: bool, mark: str
             while not over.wait(max(due - time.monotonic(), 0)):
                 exchange = one(robot, seen)
                 exchanges[number].append(exchange)
-                again = pace_s if exchange.reply == Reply.OK else 1 / HZ
+                again = pace_s if exchange.outcome == Outcome.OK else 1 / HZ
                 due = max(exchange.t_s - exchange.took_s + again, exchange.t_s)
         finally:
             ready.abort()  # who waits for one that will not come
@@ -129,11 +129,11 @@ def one(robot: Robot, seen: dict[str, Any]) -> Exchange:
     began = time.monotonic()
     try:
         robot.guided_inference(dict(seen), IDENTITY, S, H)
-        reply = Reply.OK
+        outcome = Outcome.OK
     except NoAnswerError as error:
-        reply = error.reply
+        outcome = error.outcome
     now = time.monotonic()
-    return Exchange(now, now - began, reply, robot.batch)
+    return Exchange(now, now - began, outcome, robot.batch)
 
 
 def observation(random: np.random.Generator) -> dict[str, Any]:

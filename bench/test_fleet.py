@@ -114,15 +114,15 @@ def measure(server: str, urls: Urls, long: bool) -> None:
         figures = asked.figures() | load._asdict() | {"server": server}
         pace = "at once" if load.at_once else "as robots do"
         keep("fleet", **{f"{server}; {load.policy}; {pace}; {load.robots}": figures})
-        report(f"{server}: {load.robots} robots ask {load.policy} {pace}", told(figures))
         assert figures["chunks"] > 0
-        assert "WRONG" not in figures["replies"]
-        assert not load.at_once or set(figures["replies"]) == {"OK"}
+        report(f"{server}: {load.robots} robots ask {load.policy} {pace}", told(figures))
+        assert "WRONG" not in figures["outcomes"]
+        assert not load.at_once or set(figures["outcomes"]) == {"OK"}
 
 
 def told(f: dict[str, Any]) -> str:
     """In a line."""
     return (
         f"{f['per_s']:.1f} chunks/s, p50 {f['p50_ms']:.0f}, p99 {f['p99_ms']:.0f} ms; "
-        f"{f['replies']}; batches {f['batches']}; {f['cpu_ms']:.1f} ms of a core a chunk"
+        f"{f['outcomes']}; batches {f['batches']}; {f['cpu_ms']:.1f} ms of a core a chunk"
     )

@@ -39,11 +39,11 @@ class Robot(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One forward of `chunks` robots' chunks, and where its time is from."""
+    """One forward of `chunks` robots' chunks, and of what policy on what."""
 
     chunks: int
     took_s: float
-    source: str
+    policy: str
 
 
 ROBOT = Robot()
@@ -51,8 +51,9 @@ SENT = {"raw": 696_000, "JPEG": 67_000}  # a request of IGRIS_B's, its leftover 
 REPLY = 5_000  # (50, 24) float32
 PREFILL_S, DENOISE_S = 0.062, 0.035  # of π0.5's 97 ms, guided, on an RTX 4090
 GPUS = (
-    Batch(1, PREFILL_S + DENOISE_S, "published"),
-    *(Batch(n, n * PREFILL_S + DENOISE_S, "worked out") for n in (2, 4, 8)),
+    *(Batch(n, n * PREFILL_S + DENOISE_S, "π0.5, an RTX 4090") for n in (1, 2, 4, 8)),
+    Batch(1, 1 / 42.1, "demonstration policy, a CPU core"),  # docs/benchmarks.md, 2026-11-22
+    Batch(8, 8 / 158.4, "demonstration policy, a CPU core"),
 )
 
 
@@ -92,7 +93,7 @@ def gpu_table() -> str:
     """GPUs over the size of a batch."""
     rows: list[tuple[object, ...]] = [
         (
-            *(batch.chunks, f"{1e3 * batch.took_s:.0f} ms", batch.source),
+            *(batch.policy, batch.chunks, f"{1e3 * batch.took_s:.0f} ms"),
             f"{robots_of(1, ROBOT, batch):.1f}",
             *(f"**{gpus(robots, ROBOT, batch):,}**" for robots in ROBOTS),
             f"{1e3 * longest_s(batch):.0f} ms",
@@ -100,7 +101,7 @@ def gpu_table() -> str:
         )
         for batch in GPUS
     ]
-    head = ("B", "t(B)", "", "Robots a GPU", *(f"GPUs, {n:,} robots" for n in ROBOTS))
+    head = ("", "B", "t(B)", "Robots a GPU", *(f"GPUs, {n:,} robots" for n in ROBOTS))
     return table((*head, "Longest", "d"), rows)
 
 

@@ -60,7 +60,7 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
     return (
         *(run["server"], run["robots"], f"{run['per_s']:.1f}"),
         *(f"{run['p50_ms']:.0f} ms", f"{run['p99_ms']:.0f} ms"),
-        f"{1 - run['replies'].get('OK', 0) / run['asked']:.0%}",
+        f"{1 - run['outcomes'].get('OK', 0) / run['asked']:.0%}",
         _batches(run),
     )
 
