@@ -114,7 +114,6 @@ def measure(server: str, urls: Urls, long: bool) -> None:
         figures = asked.figures() | load._asdict() | {"server": server}
         pace = "at once" if load.at_once else "as robots do"
         keep("fleet", **{f"{server}; {load.policy}; {pace}; {load.robots}": figures})
-        assert figures["chunks"] > 0
         report(f"{server}: {load.robots} robots ask {load.policy} {pace}", told(figures))
         assert "WRONG" not in figures["outcomes"]
         assert not load.at_once or set(figures["outcomes"]) == {"OK"}
@@ -122,6 +121,8 @@ def measure(server: str, urls: Urls, long: bool) -> None:
 
 def told(f: dict[str, Any]) -> str:
     """In a line."""
+    if not f["chunks"]:  # too many robots
+        return f"no chunk in time; {f['outcomes']}"
     return (
         f"{f['per_s']:.1f} chunks/s, p50 {f['p50_ms']:.0f}, p99 {f['p99_ms']:.0f} ms; "
         f"{f['outcomes']}; batches {f['batches']}; {f['cpu_ms']:.1f} ms of a core a chunk"

@@ -57,10 +57,14 @@ def _paced(runs: list[dict[str, Any]], server: str) -> list[dict[str, Any]]:
 
 
 def _row(run: dict[str, Any]) -> tuple[object, ...]:
+    times = (f"{run[p]:.0f} ms" if run["chunks"] else "" for p in ("p50_ms", "p99_ms"))
+    late = 1 - run["outcomes"].get("OK", 0) / run["asked"]
     return (
-        *(run["server"], run["robots"], f"{run['per_s']:.1f}"),
-        *(f"{run['p50_ms']:.0f} ms", f"{run['p99_ms']:.0f} ms"),
-        f"{1 - run['outcomes'].get('OK', 0) / run['asked']:.0%}",
+        run["server"],
+        run["robots"],
+        f"{run['per_s']:.1f}",
+        *times,
+        f"{late:.0%}",
         _batches(run),
     )
 
@@ -68,6 +72,8 @@ def _row(run: dict[str, Any]) -> tuple[object, ...]:
 def _batches(run: dict[str, Any]) -> str:
     """Of the batch that a chunk was in."""
     sizes = {int(size): count for size, count in run["batches"].items()}
+    if not sizes:
+        return ""
     mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values())
     return f"{mean:.1f}, {max(sizes)}"
 
@@ -85,7 +91,9 @@ def _at_once(runs: list[dict[str, Any]], server: str) -> tuple[object, ...]:
 def _draw(runs: list[dict[str, Any]]) -> None:
     figure, (waits, grows) = panels(2, height=3.0)
     for server, colour in zip(SERVERS, COLOURS, strict=False):
-        own = sorted(_paced(runs, server), key=lambda run: run["robots"])
+        own = sorted(
+            (run for run in _paced(runs, server) if run["chunks"]), key=lambda run: run["robots"]
+        )
         robots = [run["robots"] for run in own]
         waits.plot(robots, [r["p50_ms"] for r in own], "o-", color=colour, ms=4, label=server)
         waits.plot(robots, [r["p99_ms"] for r in own], "o:", color=colour, ms=3)
