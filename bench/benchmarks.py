@@ -18,7 +18,7 @@ import results
 PLOTS = results.DOCS / "benchmarks"
 SECTIONS = (
     *("budgets", "transport", "jitter", "swap", "end_to_end", "put_back", "growth", "growth_ring"),
-    *("real_robot", "recording", "network", "denoising", "batched", "pi05"),
+    *("real_robot", "recording", "network", "fleet", "denoising", "batched", "pi05"),
 )
 HEAD = """# Benchmarks
 

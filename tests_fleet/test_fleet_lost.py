@@ -26,7 +26,7 @@ from swinging import FLAGS as SWINGING
 from swinging import Swinging, check_holds
 from tick_log import executes, holds
 
-from rt.records import Reply
+from rt.records import Outcome
 
 FLAGS = (
     *SWINGING,
@@ -46,7 +46,7 @@ class Light(threading.Thread):
         super().__init__()
         self._policy = remote(url, deadline_ms=DEADLINE_MS, seed=None)
         self._ended = threading.Event()
-        self.seen: list[tuple[float, Reply, str]] = []
+        self.seen: list[tuple[float, Outcome, str]] = []
 
     def run(self) -> None:
         while not self._ended.wait(PAUSE_S):
@@ -55,12 +55,12 @@ class Light(threading.Thread):
 
     def answered(self, since: float) -> list[float]:
         """When it got chunks."""
-        return [t for t, reply, _ in self.seen if reply is Reply.OK and t > since]
+        return [t for t, reply, _ in self.seen if reply is Outcome.OK and t > since]
 
     def others(self, since: float) -> list[str]:
         """What else it got."""
         return [
-            f"{r.name}: {words}" for t, r, words in self.seen if r is not Reply.OK and t > since
+            f"{r.name}: {words}" for t, r, words in self.seen if r is not Outcome.OK and t > since
         ]
 
     def end(self) -> None:

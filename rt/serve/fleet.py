@@ -48,6 +48,7 @@ except ModuleNotFoundError:
     need("fleet", "rt.serve.fleet")
     raise
 
+OFFER_S = 1.0  # for a Model to say what it offers; a robot waits 3 s for it
 OTHER = "another policy is served there now: launch anew to run that one"
 COMMON = {
     "health_check_period_s": 2,
@@ -170,6 +171,7 @@ class Models:
         self._models = {f"/{name}": model.options(multiplexed_model_id=name) for name in names}
         if len(names) == 1:
             self._models["/"] = self._models[f"/{names[0]}"]
+        self._offers: dict[str, bytes] = {}  # the last of each path
         self._asked: dict[object, float] = {}  # when, of all that is not answered
 
     async def warm(self) -> None:
@@ -180,7 +182,14 @@ class Models:
         """The first frame for who comes to `path`."""
         if path not in self._models:
             return f"no policy is served at {path}: expected one of {', '.join(self._models)}"
-        return await self._answer(self._models[path].offer)
+        try:
+            async with asyncio.timeout(OFFER_S):
+                offer = await self._answer(self._models[path].offer)
+        except TimeoutError:  # of a node that is dead and not known to be: the next Model may live
+            return self._offers.get(path, "the fleet does not answer: ask again later")
+        if isinstance(offer, bytes):
+            self._offers[path] = offer
+        return offer
 
     async def ask(self, client: Client, message: bytes | str) -> Reply:
         """Its reply."""
