@@ -78,7 +78,7 @@ REQUESTS: dict[str, tuple[bytes | str, str]] = {
     ),
     "a mode that is not served": (
         seen(mode="prefix", est_delay=1, prev_action=np.zeros((H, A))),
-        "mode: expected one of naive, rtc, got 'prefix'",
+        "mode: expected 'rtc', or no mode and no leftover, got 'prefix'",
     ),
     "a state that is not finite": (seen(np.nan), "proprio: expected finite numbers"),
     "an image of floats": (seen(head=np.zeros((1, 3, 4, 6))), "head: expected images, uint8"),

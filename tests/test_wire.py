@@ -286,7 +286,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a state that is not finite": ({"proprio": np.full((HISTORY, A), np.inf)}, "finite"),
     "a state beyond float32": ({"proprio": np.full((HISTORY, A), 1e300)}, "finite"),
     "an unknown mode": ({"mode": "magic"}, "mode"),
-    "a mode that is not served": ({"mode": "prefix"}, "mode: expected one of naive, rtc"),
+    "a mode that is not served": (
+        {"mode": "prefix"},
+        "mode: expected 'rtc', or no mode and no leftover, got 'prefix'",
+    ),
     "no leftover": ({"prev_action": ...}, "needs prev_action and est_delay"),
     "no delay": ({"est_delay": ...}, "needs prev_action and est_delay"),
     "no mode": ({"mode": ...}, "a leftover needs a mode"),

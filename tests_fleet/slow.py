@@ -23,8 +23,10 @@ class Slow:
         *,
         seconds: float,
         factor: float = 1.0,
+        load_s: float = 0.0,
         pid_file: str = os.devnull,
     ) -> None:
+        time.sleep(load_s)
         self._seconds, self._factor, self._pid_file = seconds, factor, Path(pid_file)
 
     def infer_many(

@@ -50,7 +50,7 @@ def slow(folder: Path, **keywords: float) -> Path:
 
 
 class Fleet:
-    """One Model, which has room for three of the four policies."""
+    """One Model, which has room for three of the five policies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,6 +62,7 @@ class Fleet:
             "slow": slow(folder, seconds=0.2),
             "twice": slow(folder, seconds=0.2, factor=2.0),
             "waiting": waiting_yaml(folder),
+            "weighty": slow(folder, seconds=0.0, load_s=2.5),
         }
         self.port = free_port()
         self.args = {
@@ -121,10 +122,29 @@ def test_each_path_has_its_policy_and_another_none(deployed: Fleet) -> None:
             pass
         assert refused.value.response.status_code == 404
         expected = f"no policy is served at /{path}: expected one of /seeded, /slow, /twice, "
-        expected += "/waiting\n"
+        expected += "/waiting, /weighty\n"
         assert refused.value.response.body.decode() == expected
     with pytest.raises(NoAnswerError, match="expected one of /seeded, /slow, /twice"):
         remote(deployed.url("slower"), api_key_file=deployed.key_file, connect_timeout_s=1)
+
+
+def test_a_policy_that_takes_longer_to_load_than_anybody_waits_is_served_then(
+    deployed: Fleet,
+) -> None:
+    refused = []
+
+    def let_in() -> bool:
+        try:
+            with deployed.connect("weighty") as client:
+                client.recv()
+                client.send(seen(0.5))
+                return bool(chunk(client.recv(timeout=60)))
+        except InvalidStatus as error:
+            refused.append(error.response.status_code)
+            return False
+
+    until("it is served", let_in)
+    assert set(refused) == {503}
 
 
 def test_who_has_not_the_key_is_not_let_in_and_health_needs_none(deployed: Fleet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from rt.serve.desk import Client
 from rt.serve.fleet import Model, Models
-from rt.serve.front import STALLED_S
+from rt.serve.front import STALLED_S, Refusal
 
 CLIENT = Client("robot", "/a", b"offer")
 DIED, UNAVAILABLE = ActorDiedError(), ActorUnavailableError("away", b"\0" * 16)
@@ -103,11 +104,11 @@ def test_who_goes_gives_up_what_it_asked_for() -> None:
 
 
 def test_one_policy_alone_needs_no_path() -> None:
-    async def offers(models: Models) -> list[bytes | str]:
+    async def offers(models: Models) -> list[bytes | Refusal]:
         return [await models.offer(path) for path in ("/", "/a", "/b")]
 
-    expected = [b"1", b"2", "no policy is served at /b: expected one of /a, /"]
-    assert run(Handle(b"1", b"2"), offers) == expected
+    no = Refusal(HTTPStatus.NOT_FOUND, "no policy is served at /b: expected one of /a, /")
+    assert run(Handle(b"1", b"2"), offers) == [b"1", b"2", no]
 
 
 def test_a_front_waits_for_a_model() -> None:

@@ -28,7 +28,7 @@ def check(policy: Policy, config: Config) -> None:
     or `deadline_s`."""
     path = config.run.policy_yaml_path
     _check_trained_for(getattr(policy, "trained_for", None), config)
-    _check_dims(getattr(policy, "dims", {}), config, f"{path}: dims")
+    _check_dims(getattr(policy, "dims", {}), config, f"{getattr(policy, 'described', path)}: dims")
     statistics = getattr(policy, "statistics", None)
     if statistics is not None:
         check_statistics(statistics, config, f"{path}: statistics")

@@ -104,9 +104,10 @@ class Pipeline:
         if not self._mode.planner.waits and rows > params.action_chunk_size - s:
             raise PolicyError(
                 f"a chunk takes {seconds * 1000:.0f} ms ({rows} rows at {params.HZ:g} Hz) in "
-                f"warm-up, but action_chunk_size {params.action_chunk_size} - "
-                f"min_num_actions_executed {s} leaves {params.action_chunk_size - s} rows: lower "
-                "min_num_actions_executed or HZ, or take a faster policy"
+                f"warm-up{self._networks_share()}, but action_chunk_size "
+                f"{params.action_chunk_size} - min_num_actions_executed {s} leaves "
+                f"{params.action_chunk_size - s} rows: lower min_num_actions_executed or HZ, or "
+                "take a faster policy"
             )
         if 2 * seconds > params.inference_timeout_s:
             raise PolicyError(
@@ -115,6 +116,11 @@ class Pipeline:
                 "set it to at least twice what a chunk takes"
             )
         return seconds
+
+    def _networks_share(self) -> str:
+        """Of the last chunk, in words; "" where the policy is here."""
+        network_ns = getattr(self._policy, "latency", {}).get("network_ns", 0)
+        return f", {network_ns / 1e6:.0f} ms of it the network's" if network_ns else ""
 
     def step(self, record: Record) -> bool:
         """Infer and publish if it is time. True: the policy ran, whatever came of it."""

@@ -65,6 +65,7 @@ class Policy(Protocol):
       dims                     dict[str, int]: those of `rt.infer.policy_config.DIMS` that it has
       trained_for              what its YAML says where it is: (sim, real), one of them, or None
       statistics               Normalizer: what it is normalised by where it is; None: by nothing
+      described                of a policy on another machine: which one it is, and where, in words
       deadline_s               seconds that a call may take; longer ones give NoAnswerError
       outcomes                 list[int], by `rt.records.Outcome`: how often what came of asking for
                                a chunk, of a policy on another machine. What is not OK is raised as

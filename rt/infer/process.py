@@ -58,6 +58,8 @@ def open_pipeline(config: Config, session: Session, status: Status) -> Pipeline:
     policy.warmup()
     status.write("warming up", progress=0.8, detail="measuring a chunk")
     seconds = reached(session, status, pipeline.warm_up)
+    if hasattr(policy, "described"):
+        where = f": {policy.described}"
     status.write("ready", detail=f"{seconds * 1000:.0f} ms a chunk{where}")
     return pipeline
 

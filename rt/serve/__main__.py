@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rt.cli import end_with_sentence, printable, read_secret, underscored
+from rt.errors import ConfigError
 from rt.extras import need
 from rt.infer.policy_config import load_policy_config
 from rt.serve.access import bind, taken, tls_context
@@ -33,7 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     need("remote", "rt.serve")
     key = args.api_key_file and read_secret(args.api_key_file, "--api_key_file", "key")
     tls = tls_context(args.tls_cert, args.tls_key)
-    load_policy_config(args.policy)  # a mistake in it is told before torch is imported
+    if load_policy_config(args.policy).type == "remote_policy":  # a mistake is told before torch
+        raise ConfigError(
+            f"-P {args.policy}: expected the policy that is to be served, got the robot's YAML, "
+            "which says where it is served: pass the policy's own"
+        )
     with closing(bind(args.host, args.port, key)) as sock:
         for number in SIGNALS:  # until it listens it just dies
             signal.signal(number, signal.SIG_DFL)

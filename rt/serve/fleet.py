@@ -4,12 +4,12 @@
     serve run rt.serve.fleet:app policies=policy.yaml port=8100
 
 Two deployments, made of the parts of rt.serve: `Model` is engines and desks, one replica for each
-GPU; `Front` is the same front, which asks whichever Model is least busy.
+GPU; `Front` is the same front, which asks the less busy of two Models.
 
 Guarantees:
   - A request whose Model dies is asked once more, of another. It may be computed twice: nothing is
     kept of it.
-  - A chunk is of a policy like the one that its robot was offered: `binding`.
+  - A chunk is of a policy like the one that its robot was offered: `bond_of`.
   - A batch is of one policy, and the engines of a replica share one thread.
   - The port answers once a Model is warm; a Model is asked once it is.
 Assumptions:
@@ -26,20 +26,22 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import msgspec
 
+from rt.errors import ConfigError
 from rt.extras import need
 from rt.serve import front
-from rt.serve.access import taken, tls_context
+from rt.serve.access import tls_context
 from rt.serve.desk import DRAIN_S, PLACES, Client, Desk, Reply
 from rt.serve.engine import Engine
 from rt.serve.fleet_options import Options, address, read_key, read_options, tls_files
 from rt.serve.load import load_engine
-from rt.wire.offer import Offer, read_offer, write_offer
+from rt.wire.offer import bond, read_offer, write_offer
 
 try:
     from ray import serve
@@ -71,7 +73,7 @@ def app(args: dict[str, Any]) -> Any:
     gate = serve.deployment(
         Front,
         name="Front",
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": 0.1},  # so that a second one finds room beside it
         max_surge_percent=100,  # the new one listens before the old one hangs up
         graceful_shutdown_timeout_s=2 * DRAIN_S,
         **COMMON,
@@ -105,13 +107,13 @@ class Model:
 
     async def offer(self) -> bytes:
         """Of the policy that the caller has chosen."""
-        loaded: Loaded = await self._loaded(serve.get_multiplexed_model_id())
+        loaded = await self._chosen()
         return loaded.offer
 
     async def ask(self, client: str, message: bytes | str, offer: bytes) -> Reply:
         """The policy's reply. offer: what the client was told of it."""
-        loaded: Loaded = await self._loaded(serve.get_multiplexed_model_id())
-        if binding(offer) != binding(loaded.offer):
+        loaded = await self._chosen()
+        if bond_of(offer) != bond_of(loaded.offer):
             return OTHER
         return await loaded.desk.ask(client, message)
 
@@ -120,6 +122,11 @@ class Model:
         age_s = max((desk.age_s() for desk in self._desks), default=0.0)
         if age_s > front.STALLED_S and not self._loading:  # which takes as long as it takes
             raise RuntimeError(f"a request has waited for {age_s:.0f} s")
+
+    async def _chosen(self) -> Loaded:
+        """A caller that gives up does not end a load: the next one finds it."""
+        loaded: Loaded = await asyncio.shield(self._loaded(serve.get_multiplexed_model_id()))
+        return loaded
 
     async def _load(self, name: str) -> Loaded:
         loop = asyncio.get_running_loop()
@@ -140,10 +147,9 @@ class Model:
 
 
 @lru_cache(256)
-def binding(offer: bytes) -> Offer | None:
-    """What a robot relies on of a policy, whatever version of rt serves it."""
-    told = read_offer(offer)
-    return told and msgspec.structs.replace(told, version="")
+def bond_of(offer: bytes) -> tuple[object, ...]:
+    """What a robot that was told this relies on."""
+    return bond(read_offer(offer))
 
 
 class Front:
@@ -158,7 +164,10 @@ class Front:
         try:  # the one before may listen still, another one on the same machine as well
             await self._front.open(host=address(options), port=options.port, reuse_port=True)
         except OSError as error:
-            raise taken(options.host, options.port, error) from None
+            raise ConfigError(
+                f"args: port: expected a free port of {options.host}, got {options.port} "
+                f"({error.strerror}): choose another"
+            ) from None
 
     async def __del__(self) -> None:
         await self._front.close()
@@ -178,17 +187,20 @@ class Models:
         """Return once there is a Model to be asked. Raises what that could not be built for."""
         await next(iter(self._models.values())).offer.remote()
 
-    async def offer(self, path: str) -> Reply:
+    async def offer(self, path: str) -> bytes | front.Refusal:
         """The first frame for who comes to `path`."""
         if path not in self._models:
-            return f"no policy is served at {path}: expected one of {', '.join(self._models)}"
+            names = ", ".join(self._models)
+            why = f"no policy is served at {path}: expected one of {names}"
+            return front.Refusal(HTTPStatus.NOT_FOUND, why)
         try:
             async with asyncio.timeout(OFFER_S):
                 offer = await self._answer(self._models[path].offer)
         except TimeoutError:  # of a node that is dead and not known to be: the next Model may live
-            return self._offers.get(path, "the fleet does not answer: ask again later")
-        if isinstance(offer, bytes):
-            self._offers[path] = offer
+            offer = self._offers.get(path, "the fleet does not answer: ask again later")
+        if isinstance(offer, str):
+            return front.Refusal(HTTPStatus.SERVICE_UNAVAILABLE, offer)
+        self._offers[path] = offer
         return offer
 
     async def ask(self, client: Client, message: bytes | str) -> Reply:

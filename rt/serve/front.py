@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -37,8 +37,15 @@ CLOSE_S = 1.0  # what it has to say goodbye
 STALLED_S = 10.0  # then an inference that is not over is no good health
 
 
-# By path what is offered there; a sentence: nothing.
-Offers = Callable[[str], Awaitable[bytes | str]]
+class Refusal(NamedTuple):
+    """Nothing is offered."""
+
+    status: HTTPStatus
+    why: str
+
+
+# By path what is offered there.
+Offers = Callable[[str], Awaitable[bytes | Refusal]]
 
 
 class _Connection(ServerConnection):
@@ -133,8 +140,8 @@ class Front:
                 why += ". This policy carries state from chunk to chunk, so it serves one alone"
             return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, why + "\n")
         offer = self._offer if isinstance(self._offer, bytes) else await self._offer(request.path)
-        if isinstance(offer, str):
-            return client.respond(HTTPStatus.NOT_FOUND, offer + "\n")
+        if isinstance(offer, Refusal):
+            return client.respond(offer.status, offer.why + "\n")
         assert isinstance(client, _Connection)
         client.offer = offer
         return None
@@ -169,8 +176,12 @@ class Front:
         with suppress(ConnectionClosed):
             await self._send(client, client.offer)
             while True:
-                asked = self._answers.ask(who, await client.recv())
-                await replies.put(asyncio.create_task(asked))
+                reply = asyncio.create_task(self._answers.ask(who, await client.recv()))
+                try:
+                    await replies.put(reply)
+                except asyncio.CancelledError:
+                    reply.cancel()
+                    raise
 
     async def _answer(
         self, client: ServerConnection, replies: asyncio.Queue[asyncio.Task[Reply]]

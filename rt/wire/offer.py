@@ -13,6 +13,11 @@ from msgspec import Meta
 
 from rt.wire.codec import WireError, converted, decode, encode, kind_of
 
+# What a robot relies on as long as it runs, whatever else is offered another time.
+BINDING = (
+    *("policy", "policy_type", "modes", "action_context_size", "dims", "statistics"),
+    *("trained_for", "images"),
+)
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 16 << 20
 
@@ -84,3 +89,8 @@ def read_offer(message: bytes | str) -> Offer | None:
 def is_ours(protocol: Any) -> bool:
     """Whether a message of that protocol can be read."""
     return isinstance(protocol, int) and protocol == PROTOCOL
+
+
+def bond(offer: Offer | None) -> tuple[object, ...]:
+    """What of an offer a robot relies on. None: a stock openpi server's."""
+    return ("stock",) if offer is None else tuple(getattr(offer, name) for name in BINDING)

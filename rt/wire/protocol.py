@@ -24,6 +24,7 @@ REPLACED = "replaced by a newer observation"
 MOST_UNDER_WAY = 2  # requests of a client: one that is computed, and a newer one
 
 Mode = Literal["predict", "rtc", "prefix"]
+GUIDED: tuple[Mode, ...] = ("rtc", "prefix")  # by a leftover
 NUMBERS = ("proprio", "prev_action", "action_context")  # keys of input_data: float32
 
 
@@ -73,7 +74,7 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int | None = None
     episode: int | None = None
     prompt: Annotated[str, Meta(max_length=4096)] | None = None
-    mode: Literal["rtc", "prefix"] | None = None
+    mode: str | None = None
     est_delay: Rows | None = None
     executed: Rows = 0
     guidance: Guidance = Guidance()
@@ -129,12 +130,13 @@ def read_request(values: dict[str, Any], offer: Offer) -> Request:
     if options.prompt is not None:
         input_data["prompt"] = options.prompt
     _check_leftover(options, input_data, offer)
-    if options.mode is None:
+    mode = next((mode for mode in GUIDED if mode == options.mode), None)
+    if mode is None:
         return Request(input_data, number=options.number, episode=options.episode)
     input_data["est_delay"] = options.est_delay
     return Request(
         input_data,
-        options.mode,
+        mode,
         options.executed,
         options.guidance,
         options.number,
@@ -209,7 +211,10 @@ def _check_leftover(options: _Options, input_data: dict[str, Any], offer: Offer)
         if leftover is not None or options.est_delay is not None:
             raise WireError("a leftover needs a mode: expected 'rtc' or 'prefix', got none")
         return
-    if options.mode not in offer.modes:
-        raise WireError(f"mode: expected one of {', '.join(offer.modes)}, got {options.mode!r}")
+    guided = [mode for mode in GUIDED if mode in offer.modes]
+    if options.mode not in guided:
+        served = " or ".join(map(repr, guided)) or "none, since the policy serves neither"
+        what = f"{served}, or no mode and no leftover"
+        raise WireError(f"mode: expected {what}, got {options.mode!r}")
     if leftover is None or options.est_delay is None:
         raise WireError(f"mode {options.mode!r} needs prev_action and est_delay, got too little")

@@ -25,13 +25,13 @@ from rt.config.files import convert
 from rt.errors import ConfigError, NoAnswerError, PolicyError
 from rt.extras import need
 from rt.infer.normalization import Normalizer
-from rt.infer.policies.remote_policy.offered import NOBODY, bond, served_by
+from rt.infer.policies.remote_policy.offered import NOBODY, served_by
 from rt.infer.policies.remote_policy.options import Options, headers
 from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.records import Outcome
 from rt.wire.codec import WireError
-from rt.wire.offer import read_offer
+from rt.wire.offer import bond, read_offer
 from rt.wire.protocol import Guidance, Request, Result, read_result
 
 
@@ -71,6 +71,7 @@ class RemotePolicy:
         )
         self._link.open(self._options.connect_timeout_s)
         served = self._served
+        self.described = served.described
         self.modes, self.modes_why = served.modes, served.modes_why
         self.action_context_size = served.action_context_size
         self.dims, self.trained_for = served.dims, served.trained_for

@@ -15,16 +15,11 @@ from rt.infer.policies.remote_policy.options import Options
 from rt.infer.policy import COMMON_MODES
 from rt.infer.policy_config import RobotKind
 from rt.wire.codec import WireError, encode
-from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, Scaled, Statistics
+from rt.wire.offer import MAX_MESSAGE_BYTES, Offer, Scaled, Statistics, bond
 from rt.wire.openpi import openpi_observation
 from rt.wire.protocol import Request, write_request
 
 STOCK_MODES = tuple(mode for mode in COMMON_MODES if mode != "rtc")
-# What a server that was lost must still offer when it is back.
-BINDING = (
-    *("policy", "policy_type", "modes", "action_context_size", "dims", "statistics"),
-    *("trained_for", "images"),
-)
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Served:
 
     write: Callable[[Request], bytes]  # a request, in the server's words
     modes: tuple[str, ...]
+    described: str = ""
     modes_why: str = ""
     action_context_size: int = 0
     dims: dict[str, int] = field(default_factory=dict)
@@ -45,11 +41,6 @@ class Served:
 
 
 NOBODY = Served(write_request, modes=())  # before the first greeting
-
-
-def bond(offer: Offer | None) -> tuple[object, ...]:
-    """What a robot relies on, as long as it runs."""
-    return ("stock",) if offer is None else tuple(getattr(offer, name) for name in BINDING)
 
 
 def served_by(offer: Offer | None, options: Options, url: str) -> Served:
@@ -69,6 +60,7 @@ def served_by(offer: Offer | None, options: Options, url: str) -> Served:
     return Served(
         write=_write_jpeg if options.image_encoding == "jpeg" else write_request,
         modes=offer.modes,
+        described=f"{offer.policy} at {url}, images {options.image_encoding}",
         action_context_size=offer.action_context_size,
         dims=offer.dims,
         trained_for=offer.trained_for,
@@ -94,7 +86,8 @@ def _stock(camera_map: dict[str, str] | None, state_key: str | None, url: str) -
         f"{url} is a stock openpi server, which knows no prefix: take one of these, or serve the "
         "policy with python -m rt.serve"
     )
-    return Served(write, STOCK_MODES, why, bond=bond(None))
+    described = f"a stock openpi server's policy at {url}"
+    return Served(write, STOCK_MODES, described, why, bond=bond(None))
 
 
 def _write_jpeg(request: Request) -> bytes:
