@@ -187,6 +187,11 @@ def test_warm_up_refuses_a_policy_of_another_shape_or_too_slow(bench: Callable[.
     slow = bench(inject_delay_ms=300, min_num_actions_executed=4)  # 6 rows, 4 are left
     with pytest.raises(PolicyError, match=r"action_chunk_size 8.*min_num_actions_executed 4"):
         slow.pipeline().warm_up()
+    far = bench(inject_delay_ms=300, min_num_actions_executed=4)
+    asks = far.pipeline()
+    setattr(far.policy, "latency", {"network_ns": 250_000_000})  # noqa: B010
+    with pytest.raises(PolicyError, match=r"in warm-up, 250 ms of it the network's, but"):
+        asks.warm_up()
     assert bench(inject_delay_ms=100).pipeline().warm_up() >= 0.1
 
 

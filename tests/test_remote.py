@@ -126,8 +126,9 @@ def test_what_is_served_is_what_the_policy_says_of_itself(start: Start) -> None:
     offer = msgspec.structs.replace(
         OFFER, modes=("naive", "rtc"), action_context_size=2, trained_for=("sim",)
     )
-    policy, _ = start(how={"greeting": write_offer(offer)})
+    policy, server = start(how={"greeting": write_offer(offer)})
     assert policy.modes == ("naive", "rtc")
+    assert policy.described == f"scripted.yaml at {server.url}, images raw"
     assert policy.action_context_size == 2
     assert policy.trained_for == ("sim",)
     assert policy.dims == {"action_horizon": H, "action_dim": A}

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from launched import run_module, until
+from launched import ROOT, run_module, until
 from serving import (
     OFFER,
     PATIENCE_S,
@@ -46,6 +46,7 @@ from rt.serve.load import load_engine
 from rt.wire.codec import encode
 from rt.wire.offer import MAX_MESSAGE_BYTES
 
+ROBOTS = ROOT / "configs/policies/remote/policy.yaml"
 KEY = "a key that nobody guesses"
 UPGRADE = upgrade(base64.b64encode(os.urandom(16)).decode())
 
@@ -421,6 +422,7 @@ def test_a_full_desk_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--tls_cert", "KEY", "--tls_key", "KEY"], "--tls_cert .*: expected a PEM certificate"),
         (["--tls_cert", "no", "--tls_key", "no"], "--tls_cert no: .* No such file"),
         (["-P", "no.yaml"], "no.yaml"),
+        (["-P", str(ROBOTS)], "expected the policy that is to be served, got the robot's YAML"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(
