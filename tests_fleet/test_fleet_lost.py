@@ -151,7 +151,7 @@ def siege(nodes: clusters.Nodes, tmp_path_factory: pytest.TempPathFactory) -> It
         "model": {"component_config_paths": {"model": {"params": {}}}},
         "policy": {"type": "stand_ins.misbehaving:Misbehaving", "orders": str(folder / "orders")},
     }
-    slow = {"policy": {"type": "slow:Slow", "seconds": 0.5, "pid_file": "pid"}}
+    slow = {"policy": {"type": "slow:Slow", "seconds": 1.2, "pid_file": "pid"}}
     for name, told in (("swings", swings), ("slow", slow)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(told))
     policies = {name: str(folder / f"{name}.yaml") for name in ("swings", "slow")}
