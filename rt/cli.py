@@ -117,6 +117,19 @@ def listening_address(
     return address
 
 
+def port_taken(
+    host: str,
+    port: int,
+    error: OSError | UnicodeError,
+    *,
+    place: str = "--port",
+    mend: str = "choose another, or 0 for any",
+) -> ConfigError:
+    """The error of a port that cannot be had. place, mend: what it calls it, and what to do."""
+    why = getattr(error, "strerror", None) or error
+    return ConfigError(f"{place}: expected a free port of {host}, got {port} ({why}): {mend}")
+
+
 def read_secret(file: Path, place: str, name: str) -> str:
     """The secret in a file's first line. `place` and `name` are what an error calls them.
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -164,6 +164,15 @@ class Serving:
     def connect(self, **options: Any) -> ClientConnection:
         """Use as a context manager. Its first frame, the offer, has not been read yet."""
         return connect_to(self.url, **options)
+
+    @contextmanager
+    def greeted(self, count: int) -> Iterator[list[ClientConnection]]:
+        """So many clients, which have read the offer."""
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self.connect()) for _ in range(count)]
+            for client in clients:
+                client.recv()
+            yield clients
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         return get(self.port, path, **headers)

@@ -148,11 +148,7 @@ def test_another_number_of_images_is_refused() -> None:
 
 def test_who_is_computed_with_a_wrong_one_gets_their_chunk() -> None:
     policy = Batching()
-    with ExitStack() as stack:
-        serving = stack.enter_context(Serving(policy))
-        clients = [stack.enter_context(serving.connect()) for _ in range(5)]
-        for client in clients:
-            client.recv()
+    with Serving(policy) as serving, serving.greeted(5) as clients:
         with policy.held():
             clients[0].send(seen(1))
             until("it computes", lambda: policy.asked)
@@ -392,11 +388,7 @@ def hung_up(raw: socket.socket) -> bool:
 def test_a_full_desk_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "PLACES", 1)
     policy = Scripted()
-    with ExitStack() as stack:
-        serving = stack.enter_context(Serving(policy))
-        clients = [stack.enter_context(serving.connect()) for _ in range(3)]
-        for client in clients:
-            client.recv()
+    with Serving(policy) as serving, serving.greeted(3) as clients:
         with policy.held():
             clients[0].send(seen(1))
             until("it computes", lambda: policy.asked)

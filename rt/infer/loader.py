@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 METHODS = ("predict", "guided_inference", "warmup", "freeze_all_model_params")
 
 
+def torch_device(threads: int = 0) -> str:
+    """Where torch puts models on this machine; imports it. threads: 0: as many as it likes."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def build_policy(policy_yaml_path: Path | str, map_location: torch.device | str = "cpu") -> Policy:
     """Build the policy that a YAML describes, on the device `map_location`, frozen.
 

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from rt.config.files import convert, is_file, is_folder, read_mapping
 from rt.config.words import describe
 from rt.errors import CheckpointError, ConfigError
-from rt.infer.affine import Scaling
+from rt.infer.affine import IDENTITY, Scaling
+from rt.infer.normalization import Normalizer
 
 DIMS = ("action_dim", "action_horizon", "state_dim", "proprio_history_size", "num_img_obs")
 RobotKind = Literal["sim", "real"]
@@ -69,6 +70,18 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"the {action_dim} joints, got {len(delta)}"
             )
         return np.array(delta) if any(delta) else None
+
+    def normalizer(
+        self, stats_path: Path | str | None, state_dim: int, action_dim: int
+    ) -> Normalizer:
+        """By the statistics at `stats_path`, its own or others; without any by none. Relative
+        actions are anchored either way. Raises ConfigError, PolicyError."""
+        delta = self.delta_mask(action_dim)
+        if not stats_path:
+            return Normalizer(IDENTITY, IDENTITY, delta)
+        return Normalizer.load(
+            stats_path, state_dim, action_dim, mode=self.norm_stats_mode, delta=delta
+        )
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

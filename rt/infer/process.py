@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from signal import SIGKILL
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from rt.child import Status
 from rt.config import Config
 from rt.errors import NoAnswerError
 from rt.infer import fit
-from rt.infer.loader import build_policy
+from rt.infer.loader import build_policy, torch_device
 from rt.infer.modes import open_mode
 from rt.infer.normalization import Normalizer
 from rt.infer.pinned import pinned_zeros
@@ -81,30 +80,13 @@ def reached(session: Session, status: Status, attempt: Callable[[], T]) -> T:
                 clock.sleep_until(clock.now_ns() + PAUSE_NS)
 
 
-def torch_device(threads: int) -> str:
-    """Where torch puts models on this machine; imports it. threads: 0: as many as it likes."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def open_normalizer(config: Config) -> Normalizer:
-    """From the runtime's statistics, else the policy's, else none."""
+    """By the runtime's statistics, else the policy's, else none."""
     params, policy = config.params, load_policy_config(config.run.policy_yaml_path)
-    delta = policy.delta_mask(params.action_dim)
     stats = params.norm_stats_file_path or policy.norm_stats_path
-    if not stats:
-        return replace(Normalizer.identity(), delta=delta)
-    normalizer = Normalizer.load(
-        stats,
-        params.proprio_state_dim,
-        params.action_dim,
-        mode=policy.norm_stats_mode,
-        delta=delta,
-    )
-    check_statistics(normalizer, config, str(stats))
+    normalizer = policy.normalizer(stats, params.proprio_state_dim, params.action_dim)
+    if stats:
+        check_statistics(normalizer, config, str(stats))
     return normalizer
 
 

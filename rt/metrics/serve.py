@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rt.cli import port_taken
 from rt.config import Config
 from rt.errors import ConfigError
 from rt.extras import need
@@ -92,9 +93,7 @@ def _refusal(address: Address, error: OSError | UnicodeError) -> ConfigError:
             f"--metrics_host: expected an address of this machine, e.g. 127.0.0.1 or 0.0.0.0, got "
             f"{host!r} ({why})"
         )
-    return ConfigError(
-        f"--metrics_port: expected a free port of {host}, got {port} ({why}): choose another"
-    )
+    return port_taken(host, port, error, place="--metrics_port", mend="choose another")
 
 
 class _Server(ThreadingMixIn, TCPServer):

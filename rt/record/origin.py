@@ -6,10 +6,10 @@ import os
 import platform
 import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rt.config import Config, encode_config
+from rt.version import installed_version
 
 LAYOUT = "2"  # of a recording; another number: this version cannot read it
 META, CONFIG = "rt", "config"  # the names of the metadata
@@ -18,14 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 def origin(config: Config, offset_ns: int) -> dict[str, dict[str, str]]:
     """The metadata. offset_ns: from CLOCK_MONOTONIC to the wall clock."""
-    try:
-        installed = version("rt")
-    except PackageNotFoundError:
-        installed = "unknown"
     return {
         META: {
             "layout": LAYOUT,
-            "version": installed,
+            "version": installed_version(),
             "git": git_version(ROOT),
             "session": config.run.session,
             "robot": config.robot.name,

@@ -97,9 +97,7 @@ def _converter(args: argparse.Namespace) -> Callable[[Recording], str] | None:
 
 
 def _go_through(recording: Recording, args: argparse.Namespace) -> None:
-    import torch  # only who asks for a policy needs it
-
-    from rt.infer.loader import build_policy
+    from rt.infer.loader import build_policy, torch_device
     from rt.infer.process import open_normalizer
     from rt.replay.differences import table
     from rt.replay.through import replay, replay_config
@@ -108,8 +106,7 @@ def _go_through(recording: Recording, args: argparse.Namespace) -> None:
     path = run.policy_yaml_path if args.policy is None else str(args.policy.absolute())
     delay_ms = None if args.delay_ms is None else _delay(args.delay_ms)
     config = replay_config(recording, path, _mode(args.mode or run.algorithm))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = build_policy(path, map_location=device)
+    policy = build_policy(path, map_location=torch_device())  # only who asks for one needs torch
     replayed = replay(recording, config, policy, open_normalizer(config), delay_ms)
     delay = "as recorded" if delay_ms is None else f"{delay_ms:g} ms"
     recorded_with = printable(run.policy_yaml_path)  # a stranger's file may say anything

@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rt.cli import end_with_sentence, printable, read_secret, underscored
+from rt.cli import end_with_sentence, port_taken, printable, read_secret, underscored
 from rt.errors import ConfigError
 from rt.extras import need
 from rt.infer.policy_config import load_policy_config
-from rt.serve.access import bind, taken, tls_context
+from rt.serve.access import bind, tls_context
 from rt.serve.desk import DRAIN_S, ENDS, MAX_BATCH, MOST_BATCH, Desk
 from rt.wire.offer import write_offer
 
@@ -103,7 +103,7 @@ async def _serve(
     try:
         port = await front.open(sock=sock)
     except OSError as error:  # another one that loaded meanwhile was quicker
-        raise taken(host, sock.getsockname()[1], error) from None
+        raise port_taken(host, sock.getsockname()[1], error) from None
     name = f"[{host}]" if ":" in host else host
     scheme = "ws" if tls is None else "wss"
     print(f"{engine.offer.policy} is served at {scheme}://{name}:{port}", flush=True)

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-from rt.cli import listening_address
+from rt.cli import listening_address, port_taken
 from rt.errors import ConfigError
 
 SCHEME = "Api-Key "  # of the header Authorization, as openpi's client sends it
@@ -30,16 +30,8 @@ def bind(host: str, port: int, key: str | None) -> socket.socket:
         bound.bind((address, port))
     except OSError as error:
         bound.close()
-        raise taken(host, port, error) from None
+        raise port_taken(host, port, error) from None
     return bound
-
-
-def taken(host: str, port: int, error: OSError) -> ConfigError:
-    """The error of a port that cannot be had."""
-    return ConfigError(
-        f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose another, "
-        "or 0 for any"
-    )
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -33,15 +33,15 @@ from weakref import WeakSet
 
 import msgspec
 
-from rt.errors import ConfigError
+from rt.cli import port_taken
 from rt.extras import need
 from rt.serve import front
 from rt.serve.access import tls_context
 from rt.serve.desk import DRAIN_S, PLACES, Client, Desk, Reply
 from rt.serve.engine import Engine
-from rt.serve.fleet_options import Options, address, read_key, read_options, tls_files
+from rt.serve.fleet_options import PLACE, Options, address, read_key, read_options, tls_files
 from rt.serve.load import load_engine
-from rt.wire.offer import bond, read_offer, write_offer
+from rt.wire.offer import ANOTHER_POLICY, bond, read_offer, write_offer
 
 try:
     from ray import serve
@@ -51,7 +51,6 @@ except ModuleNotFoundError:
     raise
 
 OFFER_S = 1.0  # for a Model to say what it offers; a robot waits 3 s for it
-OTHER = "another policy is served there now: launch anew to run that one"
 COMMON = {
     "health_check_period_s": 2,
     "health_check_timeout_s": 10,
@@ -114,7 +113,7 @@ class Model:
         """The policy's reply. offer: what the client was told of it."""
         loaded = await self._chosen()
         if bond_of(offer) != bond_of(loaded.offer):
-            return OTHER
+            return ANOTHER_POLICY
         return await loaded.desk.ask(client, message)
 
     async def check_health(self) -> None:
@@ -164,9 +163,9 @@ class Front:
         try:  # the one before may listen still, another one on the same machine as well
             await self._front.open(host=address(options), port=options.port, reuse_port=True)
         except OSError as error:
-            raise ConfigError(
-                f"args: port: expected a free port of {options.host}, got {options.port} "
-                f"({error.strerror}): choose another"
+            place = f"{PLACE}: port"
+            raise port_taken(
+                options.host, options.port, error, place=place, mend="choose another"
             ) from None
 
     async def __del__(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rt.errors import ConfigError
 from rt.infer.affine import IDENTITY, Affine
+from rt.infer.loader import build_policy, torch_device
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import COMMON_MODES
 from rt.infer.policy_config import PolicyConfig, declared_dims, load_policy_config
 from rt.serve.engine import Engine, Keys
+from rt.version import installed_version
 from rt.wire.offer import Offer, Scaled, Statistics
 from rt.wire.openpi import CAMERA_MAP
 
@@ -21,17 +22,12 @@ def load_engine(policy_yaml_path: Path, device: str | None = None) -> Engine:
     Raises what rt.infer.loader.build_policy raises, and ConfigError for components whose dims
     contradict each other, or statistics of dims that none declares.
     """
-    import torch  # takes seconds
-
-    from rt.infer.loader import build_policy
-
     config = load_policy_config(policy_yaml_path)
     dims = _dims(config)
     normalizer = _normalizer(config, dims)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    policy = build_policy(policy_yaml_path, map_location=device)
+    policy = build_policy(policy_yaml_path, map_location=device or torch_device())
     offer = Offer(
-        version=_version(),
+        version=installed_version(),
         policy=f"{policy_yaml_path.parent.name}/{policy_yaml_path.name}",
         policy_type=config.type,
         modes=tuple(getattr(policy, "modes", COMMON_MODES)),
@@ -41,13 +37,6 @@ def load_engine(policy_yaml_path: Path, device: str | None = None) -> Engine:
         trained_for=config.trained_for,
     )
     return Engine(policy, normalizer, offer, _keys(config))
-
-
-def _version() -> str:
-    try:
-        return version("rt")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _dims(config: PolicyConfig) -> dict[str, int]:
@@ -72,16 +61,7 @@ def _normalizer(config: PolicyConfig, dims: dict[str, int]) -> Normalizer:
             f"{config.path}: expected a component whose params say {' and '.join(missing)}, as "
             "norm_stats_path and delta_actions need them, got none"
         )
-    delta = config.delta_mask(dims["action_dim"])
-    if config.norm_stats_path is None:
-        return Normalizer(IDENTITY, IDENTITY, delta)
-    return Normalizer.load(
-        config.norm_stats_path,
-        dims["state_dim"],
-        dims["action_dim"],
-        mode=config.norm_stats_mode,
-        delta=delta,
-    )
+    return config.normalizer(config.norm_stats_path, dims["state_dim"], dims["action_dim"])
 
 
 def _statistics(normalizer: Normalizer) -> Statistics | None:

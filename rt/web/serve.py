@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rt import cores
-from rt.cli import listening_address, printable, read_secret
-from rt.errors import ConfigError
+from rt.cli import listening_address, port_taken, printable, read_secret
 from rt.extras import need
 from rt.session import Session
 
@@ -58,10 +57,7 @@ def serve(session: Session, host: str, port: int, token_file: Path | None) -> in
         except OSError as error:
             if ports:
                 raise  # it had its port: this is something else
-            raise ConfigError(
-                f"--port: expected a free port of {host}, got {port} ({error.strerror}): choose "
-                "another, or 0 for any"
-            ) from None
+            raise port_taken(host, port, error) from None
         else:
             print(printable(feed.ended()))
     return 0

@@ -18,6 +18,7 @@ BINDING = (
     *("policy", "policy_type", "modes", "action_context_size", "dims", "statistics"),
     *("trained_for", "images"),
 )
+ANOTHER_POLICY = "another policy is served there now: launch anew to run that one"
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 16 << 20
 

@@ -129,9 +129,8 @@ def read_request(values: dict[str, Any], offer: Offer) -> Request:
             input_data[key] = _numbers(key, input_data[key], _shape(key, offer))
     if options.prompt is not None:
         input_data["prompt"] = options.prompt
-    _check_leftover(options, input_data, offer)
-    mode = next((mode for mode in GUIDED if mode == options.mode), None)
-    if mode is None:
+    mode = _mode(options, input_data, offer)
+    if mode == "predict":
         return Request(input_data, number=options.number, episode=options.episode)
     input_data["est_delay"] = options.est_delay
     return Request(
@@ -204,17 +203,18 @@ def _numbers(key: str, value: Any, shape: tuple[int | None, int | None]) -> NDAr
     return numbers
 
 
-def _check_leftover(options: _Options, input_data: dict[str, Any], offer: Offer) -> None:
-    """A leftover comes with all that guidance asks for, or not at all."""
+def _mode(options: _Options, input_data: dict[str, Any], offer: Offer) -> Mode:
+    """A leftover comes with all that guidance asks for, or not at all: then it is "predict"."""
     leftover = input_data.get("prev_action")
     if options.mode is None:
         if leftover is not None or options.est_delay is not None:
             raise WireError("a leftover needs a mode: expected 'rtc' or 'prefix', got none")
-        return
-    guided = [mode for mode in GUIDED if mode in offer.modes]
+        return "predict"
+    guided: dict[str, Mode] = {mode: mode for mode in GUIDED if mode in offer.modes}
     if options.mode not in guided:
         served = " or ".join(map(repr, guided)) or "none, since the policy serves neither"
         what = f"{served}, or no mode and no leftover"
         raise WireError(f"mode: expected {what}, got {options.mode!r}")
     if leftover is None or options.est_delay is None:
         raise WireError(f"mode {options.mode!r} needs prev_action and est_delay, got too little")
+    return guided[options.mode]

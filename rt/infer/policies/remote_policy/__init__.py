@@ -31,7 +31,7 @@ from rt.infer.policy import GuidanceOptions
 from rt.infer.registry import POLICY_REGISTRY
 from rt.records import Outcome
 from rt.wire.codec import WireError
-from rt.wire.offer import bond, read_offer
+from rt.wire.offer import ANOTHER_POLICY, bond, read_offer
 from rt.wire.protocol import Guidance, Request, Result, read_result
 
 
@@ -130,7 +130,7 @@ class RemotePolicy:
             if self._served is NOBODY:
                 self._served = served_by(offer, self._options, self._link.server.url)
             elif bond(offer) != self._served.bond:
-                raise WireError("another policy is served there now: launch anew to run that one")
+                raise WireError(ANOTHER_POLICY)
         except WireError as error:
             raise self._wrong(error) from None
 
