@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from launched import ROOT
-from local_fleet import marked
+from launched import ROOT, marked
 from numpy.typing import NDArray
 
 from rt.errors import NoAnswerError

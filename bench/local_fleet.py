@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from launched import ROOT, until
+from launched import ROOT, marked, until
 from served import HOST, free_port
 
 START_S = 120.0
@@ -28,14 +28,6 @@ def ray_venv() -> Path | None:
     """A venv that has Ray: this one, or that of `make test-fleet`."""
     venvs = (Path(sys.prefix), ROOT / ".venv-fleet")
     return next((venv for venv in venvs if (venv / "bin" / "serve").exists()), None)
-
-
-def marked(mark: str) -> Iterator[int]:
-    """The processes with that word in their environment."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
-                yield int(process.name)
 
 
 class Started(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import ray
 import yaml
-from launched import ROOT, alive, until
+from launched import ROOT, alive, marked, until
 from ray import serve
 from ray.cluster_utils import Cluster
 
@@ -114,12 +114,7 @@ class Nodes:
 
     def _processes(self) -> list[int]:
         """All that are of this cluster."""
-        mark = f"RAY_TMPDIR={self.folder}".encode()
-        return [
-            int(folder.name)
-            for folder in Path("/proc").glob("[0-9]*")
-            if int(folder.name) != os.getpid() and mark in _read(folder / "environ").split(b"\0")
-        ]
+        return [pid for pid in marked(f"RAY_TMPDIR={self.folder}") if pid != os.getpid()]
 
     def __enter__(self) -> Nodes:
         try:

@@ -15,9 +15,8 @@ ROBOTS = (1_000, 100_000)
 U = 0.6  # share of its time that a GPU computes
 U_MOST = 0.8  # while something is broken
 NETWORK_S = 0.02  # there and back, with the request's bytes
-KM_PER_S = (
-    50_000  # there and back: light in fibre, 200,000 km/s, on ways twice as long as the map's
-)
+# There and back: light in fibre, 200,000 km/s, on ways twice as long as the map's.
+KM_PER_S = 50_000
 HZ = (20, 50)
 
 
