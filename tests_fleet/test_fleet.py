@@ -21,10 +21,9 @@ from websockets.exceptions import InvalidStatus
 from rt.errors import NoAnswerError
 from rt.infer.normalization import Normalizer
 from rt.infer.policy import GuidanceOptions
-from rt.serve import fleet
 from rt.serve.engine import Engine
 from rt.serve.load import load_engine
-from rt.wire.offer import write_offer
+from rt.wire.offer import ANOTHER_POLICY, write_offer
 from rt.wire.protocol import REPLACED
 
 COMPARE = ROOT / "configs/policies/compare"
@@ -206,7 +205,7 @@ def test_a_chunk_is_of_a_policy_like_the_one_that_was_offered(deployed: Fleet) -
         changed = write_offer(msgspec.structs.replace(told, **changes))
         return model.ask.remote("robot", request, changed).result()
 
-    assert ask_as(version="0") != fleet.OTHER
+    assert ask_as(version="0") != ANOTHER_POLICY
     others = ({"dims": {"state_dim": 7}}, {"trained_for": None}, {"statistics": None})
     for changes in ({"policy": "slow"}, *others):
-        assert ask_as(**changes) == fleet.OTHER
+        assert ask_as(**changes) == ANOTHER_POLICY
